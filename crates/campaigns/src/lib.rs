@@ -1,0 +1,1 @@
+//! Campaigns: terms, windows, enrolments, budgets.

@@ -1,0 +1,1 @@
+//! Commissions: what is earned, held, approved and corrected.

@@ -1,0 +1,1 @@
+//! Conversions: touches, sales, refunds and who is credited.

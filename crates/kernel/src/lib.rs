@@ -1,0 +1,1 @@
+//! Vocabulary: ids, money, time, faults, life-cycle tables. Pure.

@@ -1,0 +1,1 @@
+//! Double entry: set-based posting and balances. Knows accounts, not contexts.

@@ -1,0 +1,1 @@
+//! Payments: payout batches, gateways, adjustments.

@@ -1,0 +1,1 @@
+//! Reports: summaries built from events, droppable and rebuildable to equal content.

@@ -1,0 +1,2 @@
+//! The `alpes` binary.
+fn main() {}

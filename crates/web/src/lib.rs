@@ -1,0 +1,1 @@
+//! HTTP: the only crate that knows axum. Problems, authentication, extractors, the API.
