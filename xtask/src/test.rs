@@ -1,0 +1,232 @@
+//! `cargo x test`: every proof of this repository, one step after the other.
+//!
+//! To add a step, add a line to [`STEPS`].
+
+use crate::process::{Show, cargo, must_run, root, run as start, tool};
+use anyhow::{Result, bail, ensure};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+#[rustfmt::skip] // a table reads better as one
+const STEPS: &[Step] = &[
+    Step { name: "check",      budget_minutes: 5,  needs: None,               run: check,      last_word: false },
+    Step { name: "licences",   budget_minutes: 1,  needs: Some("cargo-deny"), run: licences,   last_word: false },
+    Step { name: "build",      budget_minutes: 10, needs: None,               run: build,      last_word: true },
+    Step { name: "tests",      budget_minutes: 4,  needs: None,               run: tests,      last_word: false },
+];
+
+/// One proof.
+struct Step {
+    name: &'static str,
+    /// What it may take in CI, on two cores.
+    budget_minutes: u32,
+    /// The tool without which it cannot run.
+    needs: Option<&'static str>,
+    run: fn(&Path) -> Result<Tally>,
+    /// When it fails, the steps after it cannot succeed and are not tried.
+    last_word: bool,
+}
+
+/// Tests that ran, by how they ended.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub(crate) struct Tally {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Run only these steps, by name (see `--list`)
+    #[arg(long, value_name = "STEP", num_args = 1..)]
+    only: Vec<String>,
+    /// Print the steps with their budgets and stop
+    #[arg(long)]
+    list: bool,
+}
+
+/// How a step ended.
+enum Ending {
+    Right,
+    Wrong(String),
+    NotRun(String),
+}
+
+/// A line of the closing table.
+struct Line {
+    step: &'static Step,
+    ending: Ending,
+    tally: Tally,
+    took: Duration,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(unknown) = arguments.only.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
+        bail!("no step is called {unknown:?}; `cargo x test --list` prints them");
+    }
+    if arguments.list {
+        STEPS.iter().for_each(|step| println!("{:12} {:2} minutes", step.name, step.budget_minutes));
+        return Ok(());
+    }
+    let root = root()?;
+    let wanted = STEPS.iter().filter(|step| arguments.only.is_empty() || arguments.only.iter().any(|n| n == step.name));
+    let mut lines: Vec<Line> = Vec::new();
+    for step in wanted {
+        println!("\n━━ {} ━━", step.name);
+        let blocked = lines.iter().find(|line| line.step.last_word && matches!(line.ending, Ending::Wrong(_)));
+        let began = Instant::now();
+        let (ending, tally) = match blocked {
+            Some(line) => (Ending::NotRun(format!("{} failed", line.step.name)), Tally::default()),
+            None => attempt(&root, step),
+        };
+        if let Ending::NotRun(reason) | Ending::Wrong(reason) = &ending {
+            println!("{}: {reason}", word(&ending));
+        }
+        lines.push(Line { step, ending, tally, took: began.elapsed() });
+    }
+    close(&lines, std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false"))
+}
+
+fn attempt(root: &Path, step: &Step) -> (Ending, Tally) {
+    if let Some(name) = step.needs
+        && tool(root, name).is_none()
+    {
+        return (Ending::NotRun(format!("{name} is not installed (.ci/run installs it)")), Tally::default());
+    }
+    match (step.run)(root) {
+        Ok(tally) if tally.failed == 0 => (Ending::Right, tally),
+        Ok(tally) => (Ending::Wrong(format!("{} failed", tally.failed)), tally),
+        Err(fault) => (Ending::Wrong(format!("{fault:#}")), Tally { passed: 0, failed: 1 }),
+    }
+}
+
+/// Prints the table and the last line, and says whether all of it is good enough.
+fn close(lines: &[Line], ci: bool) -> Result<()> {
+    println!("\n{:<12} {:<8} {:>8} {:>7} {:>7} {:>7}", "step", "", "minutes", "budget", "passed", "failed");
+    for Line { step, ending, tally, took } in lines {
+        let seconds = took.as_secs();
+        let late = if seconds > u64::from(step.budget_minutes) * 60 { "  over its budget" } else { "" };
+        println!(
+            "{:<12} {:<8} {:>8} {:>7} {:>7} {:>7}{late}",
+            step.name,
+            word(ending),
+            format!("{}:{:02}", seconds / 60, seconds % 60),
+            format!("{}:00", step.budget_minutes),
+            tally.passed,
+            tally.failed
+        );
+    }
+    for line in lines {
+        if let Ending::NotRun(reason) = &line.ending {
+            println!("NOT RUN: {}: {reason}", line.step.name);
+        }
+    }
+    let passed: u32 = lines.iter().map(|line| line.tally.passed).sum();
+    let failed: u32 = lines.iter().map(|line| line.tally.failed).sum();
+    println!("\n{passed} passed, {failed} failed");
+    let names = |wanted: fn(&Ending) -> bool| {
+        let found: Vec<&str> = lines.iter().filter(|line| wanted(&line.ending)).map(|line| line.step.name).collect();
+        found.join(", ")
+    };
+    let wrong = names(|ending| matches!(ending, Ending::Wrong(_)));
+    let not_run = names(|ending| matches!(ending, Ending::NotRun(_)));
+    ensure!(wrong.is_empty(), "wrong: {wrong}");
+    ensure!(!ci || not_run.is_empty(), "not run, and CI is set: {not_run}");
+    Ok(())
+}
+
+fn word(ending: &Ending) -> &'static str {
+    match ending {
+        Ending::Right => "ok",
+        Ending::Wrong(_) => "FAILED",
+        Ending::NotRun(_) => "NOT RUN",
+    }
+}
+
+fn check(_root: &Path) -> Result<Tally> {
+    crate::check::run()?;
+    Ok(Tally::default())
+}
+
+fn licences(root: &Path) -> Result<Tally> {
+    let mut deny = Command::new(tool(root, "cargo-deny").expect("the step needs it, so it was looked for before"));
+    deny.args(["--workspace", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]).current_dir(root);
+    must_run("cargo-deny refuses a dependency", deny)?;
+    Ok(Tally::default())
+}
+
+/// Compiles everything first, so that a test's time is its own.
+fn build(root: &Path) -> Result<Tally> {
+    must_run("the tests do not build", cargo(root, ["test", "--profile", "ci", "--workspace", "--no-run", "--quiet"]))?;
+    crate::docs::alpes(root)?;
+    Ok(Tally::default())
+}
+
+fn tests(root: &Path) -> Result<Tally> {
+    cargo_tests(cargo(root, ["test", "--profile", "ci", "--workspace", "--no-fail-fast"]))
+}
+
+/// Runs a `cargo test` and counts what it ran; nothing at all counts as an error.
+pub(crate) fn cargo_tests(command: Command) -> Result<Tally> {
+    let outcome = start(command, Show::Live)?;
+    let tally = tally(&outcome.text);
+    ensure!(tally != Tally::default(), "no test was run");
+    ensure!(outcome.success || tally.failed > 0, "cargo test failed outside of any test");
+    Ok(tally)
+}
+
+/// The sums of the lines `test result: ok. 3 passed; 0 failed; …`.
+pub(crate) fn tally(text: &str) -> Tally {
+    let mut tally = Tally::default();
+    for line in text.lines().filter(|line| line.starts_with("test result: ")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let count = |unit| {
+            let at = words.iter().position(|word| *word == unit);
+            at.and_then(|at| words[at - 1].parse::<u32>().ok()).unwrap_or(0)
+        };
+        tally.passed += count("passed;");
+        tally.failed += count("failed;");
+    }
+    tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_all_binaries_are_added_up() {
+        let text = "running 3 tests\ntest result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n\
+                    test a ... FAILED\ntest result: FAILED. 4 passed; 1 failed; 0 ignored; finished in 0.00s\n\
+                    a test says: test result: ok. 9 passed; 9 failed;";
+        assert_eq!(tally(text), Tally { passed: 7, failed: 1 });
+        assert_eq!(tally("error: could not compile"), Tally::default());
+    }
+
+    fn line(ending: Ending) -> Line {
+        Line { step: &STEPS[0], ending, tally: Tally::default(), took: Duration::ZERO }
+    }
+
+    #[test]
+    fn a_step_that_is_not_run_fails_only_in_ci_and_a_wrong_one_everywhere() {
+        let not_run = [line(Ending::Right), line(Ending::NotRun("no tool".into()))];
+        assert!(close(&not_run, false).is_ok());
+        assert!(close(&not_run, true).is_err());
+        assert!(close(&[line(Ending::Right)], true).is_ok());
+        assert!(close(&[line(Ending::Wrong("no".into()))], false).is_err());
+    }
+
+    #[test]
+    fn an_absent_tool_is_named_and_a_broken_step_counts_as_a_failure() {
+        fn broken(_: &Path) -> Result<Tally> {
+            bail!("broken")
+        }
+        let step = |needs| Step { name: "planted", budget_minutes: 1, needs, run: broken, last_word: false };
+        let (ending, tally) = attempt(Path::new("."), &step(Some("no-such-tool-anywhere")));
+        assert!(matches!(ending, Ending::NotRun(reason) if reason.contains("no-such-tool-anywhere")));
+        assert_eq!(tally, Tally::default());
+        let (ending, tally) = attempt(Path::new("."), &step(None));
+        assert!(matches!(ending, Ending::Wrong(reason) if reason == "broken"));
+        assert_eq!(tally, Tally { passed: 0, failed: 1 });
+    }
+}
