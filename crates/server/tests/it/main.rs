@@ -1,0 +1,3 @@
+//! The one integration binary: whatever needs more than one context, and the simulator.
+
+mod sim;
