@@ -129,3 +129,10 @@ pub fn describe<E: Event>() -> Descriptor {
 fn pretty<E: Serialize>(event: &E) -> String {
     serde_json::to_string_pretty(event).expect("an event is plain data and always serialises")
 }
+
+/// A document of a published table `pub_*`: reference data that its owner writes in its own transaction and that any
+/// context reads inside its own, by key.
+pub trait Published: Serialize + DeserializeOwned {
+    /// `pub_<what>`.
+    const TABLE: &'static str;
+}

@@ -102,7 +102,11 @@ mod tests {
     }
     const DOOR: Lifecycle<Door, Act> = Lifecycle {
         aggregate: "door",
-        rows: &[(Door::Open, Act::Close, Door::Shut), (Door::Shut, Act::Open, Door::Open), (Door::Shut, Act::Brick, Door::Bricked)],
+        rows: &[
+            (Door::Open, Act::Close, Door::Shut),
+            (Door::Shut, Act::Open, Door::Open),
+            (Door::Shut, Act::Brick, Door::Bricked),
+        ],
     };
 
     #[test]

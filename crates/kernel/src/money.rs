@@ -60,7 +60,10 @@ impl FromStr for Currency {
     fn from_str(text: &str) -> Result<Self, CurrencyError> {
         let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| CurrencyError)?;
         // The commonest first: intake parses one per conversion.
-        if &code == b"USD" || &code == b"EUR" || [TWO_DECIMALS, NO_DECIMALS, THREE_DECIMALS].iter().any(|l| listed(l, text)) {
+        if &code == b"USD"
+            || &code == b"EUR"
+            || [TWO_DECIMALS, NO_DECIMALS, THREE_DECIMALS].iter().any(|l| listed(l, text))
+        {
             return Ok(Self(code));
         }
         Err(CurrencyError)
@@ -133,7 +136,8 @@ impl Money {
             return Err(Fault::new(&problems::CURRENCY_MISMATCH, detail));
         }
         let sum = self.amount_minor.checked_add(other.amount_minor);
-        let amount_minor = sum.ok_or_else(|| Fault::new(&problems::AMOUNT_OVERFLOW, "the sum leaves the range of i64"))?;
+        let amount_minor =
+            sum.ok_or_else(|| Fault::new(&problems::AMOUNT_OVERFLOW, "the sum leaves the range of i64"))?;
         Ok(Self { amount_minor, ..self })
     }
 }

@@ -5,7 +5,8 @@ use sha2::{Digest, Sha256};
 
 /// Control characters break logs and terminals; bidirectional marks make two different ids look the same.
 fn misleading(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn check(text: &str, longest: usize) -> Result<(), String> {

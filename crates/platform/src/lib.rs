@@ -1,1 +1,32 @@
-//! Persistence and messaging: SQL façade, event store, consumers, parking. Knows no business word.
+//! Persistence and messaging: the SQL façade, the event store with its consumers, parking, dead letters, published
+//! tables, idempotency keys, the seal. It must not know a business word: contexts bring their tables and meanings.
+//!
+//! Everything here is synchronous (ADR 0002): a transaction runs on the thread that asks for it. Loops, sleeping and
+//! threads live in the server.
+
+pub mod consumer;
+mod db;
+pub mod dead_letters;
+mod dialect;
+pub mod event_log;
+pub mod idempotency;
+pub mod migrations;
+pub mod parking;
+pub mod published;
+pub mod seal;
+mod sql;
+mod tx;
+
+pub use consumer::{Consumer, Runner, Step};
+pub use db::{Db, DbOptions, Hook, Lane, Stats};
+pub use migrations::Migration;
+pub use sql::{OnDuplicate, Reader, Row, Value};
+pub use tx::Tx;
+
+/// The tables of this crate.
+pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "platform", include_str!("../migrations/0001_platform.sql"))];
+
+/// This crate's entries of the catalogue of problems.
+pub fn problems() -> Vec<&'static kernel::Problem> {
+    [db::PROBLEMS, dialect::STORAGE_PROBLEMS, idempotency::PROBLEMS, dead_letters::PROBLEMS].concat()
+}

@@ -1,0 +1,404 @@
+//! The database: one writer with two lanes, a pool of readers beside it, and what is counted about them. On SQLite a
+//! write transaction has the only write connection; WAL with `synchronous=FULL` means that a commit has been synced
+//! before it is answered. It must not know a business word.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use kernel::{Clock, Fault, IdSource, Kind, Problem, Result, Timestamp, problems};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::dialect;
+use crate::migrations::{self, Migration};
+use crate::sql::Reader;
+use crate::tx::Tx;
+
+/// Called at named points around every commit: the chaos tests end the process there, the simulator fails there.
+pub type Hook = Arc<dyn Fn(&str, &'static str) -> Result<()> + Send + Sync>;
+
+/// Who gets the writer first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Somebody waits for the answer.
+    Front,
+    /// Reactions, timers, seal: soon is good enough.
+    Back,
+}
+
+/// What is counted, for `/metrics` and for the gates on statements and commits per conversion.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Statements sent through the façade.
+    pub statements: AtomicU64,
+    /// Durable commits; each is one sync of the write-ahead log.
+    pub commits: AtomicU64,
+    /// Transactions that were rolled back.
+    pub rollbacks: AtomicU64,
+}
+
+/// How to open a database.
+pub struct DbOptions {
+    /// Hands out "now".
+    pub clock: Arc<dyn Clock>,
+    /// Makes ids.
+    pub ids: IdSource,
+    /// Called around every commit, if present.
+    pub hook: Option<Hook>,
+    /// The tables of all crates.
+    pub migrations: Vec<&'static [Migration]>,
+}
+
+const LOCKED: Problem = Problem::new(
+    Kind::Unavailable,
+    "data_directory_in_use",
+    "Another process works on the same data directory.",
+    "Stop the other process, or choose another directory with --data.",
+);
+const STOPPED: Problem = Problem::new(
+    Kind::Unavailable,
+    "writes_stopped",
+    "A write to the disk failed, so nothing more is written until a restart.",
+    "Check the disk and restart; whatever was acknowledged is safe, and reads go on.",
+);
+
+/// This module's entries of the catalogue of problems.
+pub(crate) const PROBLEMS: &[&Problem] = &[&LOCKED, &STOPPED];
+
+/// How many read connections are open at most.
+const READERS: usize = 8;
+/// The writer checkpoints by itself above this size of the write-ahead log, in pages of 4 KiB: 64 MiB.
+const WAL_PAGES: i64 = 16_384;
+
+struct Queue {
+    writer: Option<Connection>,
+    waiting_front: usize,
+    waiting_back: usize,
+    /// How often in a row the front lane went first while the back lane waited.
+    front_in_a_row: u32,
+}
+
+struct Pool {
+    idle: Vec<Connection>,
+    open: usize,
+}
+
+/// The database. Shared between threads by reference.
+pub struct Db {
+    queue: Mutex<Queue>,
+    turn: Condvar,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+    path: Option<PathBuf>,
+    clock: Arc<dyn Clock>,
+    ids: Mutex<IdSource>,
+    hook: Option<Hook>,
+    known_at: AtomicI64,
+    head: AtomicI64,
+    head_lock: Mutex<()>,
+    head_moved: Condvar,
+    stopped: AtomicBool,
+    stats: Stats,
+    _lock: Option<File>,
+}
+
+impl Db {
+    /// Opens (and creates) the database `directory/alpes.db` and brings its tables up to date. The directory is locked
+    /// until the value is dropped. Faults: `data_directory_in_use`, `unavailable`, `internal`.
+    pub fn open(directory: &Path, options: DbOptions) -> Result<Self> {
+        let unavailable = |error: std::io::Error| {
+            let detail = format!("cannot use the data directory {}: {error}", directory.display());
+            Fault::new(&problems::UNAVAILABLE, detail)
+        };
+        std::fs::create_dir_all(directory).map_err(unavailable)?;
+        let lock = File::create(directory.join("alpes.lock")).map_err(unavailable)?;
+        if lock.try_lock().is_err() {
+            let detail =
+                format!("another alpes process works on {}; stop it or choose another --data", directory.display());
+            return Err(Fault::new(&LOCKED, detail));
+        }
+        let path = directory.join("alpes.db");
+        let writer = Connection::open(&path).map_err(|error| dialect::fault(&error))?;
+        Self::start(writer, Some(path), Some(lock), options)
+    }
+
+    /// A database in memory, for tests and the simulator; readers share the writer's connection.
+    pub fn in_memory(options: DbOptions) -> Result<Self> {
+        let writer = Connection::open_in_memory().map_err(|error| dialect::fault(&error))?;
+        Self::start(writer, None, None, options)
+    }
+
+    fn start(writer: Connection, path: Option<PathBuf>, lock: Option<File>, options: DbOptions) -> Result<Self> {
+        configure(&writer, true).map_err(|error| dialect::fault(&error))?;
+        let stats = Stats::default();
+        let now = options.clock.now();
+        migrations::run(&writer, &stats, &options.migrations, now)?;
+        let reader = Reader { connection: &writer, stats: &stats };
+        let (head, known_at) = reader
+            .query_one("SELECT position, known_at FROM log_head WHERE id = 1", &[], |row| {
+                Ok((row.int(0)?, row.int(1)?))
+            })?
+            .unwrap_or((0, 0));
+        Ok(Self {
+            queue: Mutex::new(Queue { writer: Some(writer), waiting_front: 0, waiting_back: 0, front_in_a_row: 0 }),
+            turn: Condvar::new(),
+            pool: Mutex::new(Pool { idle: Vec::new(), open: 0 }),
+            returned: Condvar::new(),
+            path,
+            clock: options.clock,
+            ids: Mutex::new(options.ids),
+            hook: options.hook,
+            known_at: AtomicI64::new(known_at),
+            head: AtomicI64::new(head),
+            head_lock: Mutex::new(()),
+            head_moved: Condvar::new(),
+            stopped: AtomicBool::new(false),
+            stats,
+            _lock: lock,
+        })
+    }
+
+    /// The current instant of the injected clock, never before that of the last commit.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now().max(Timestamp::from_micros(self.known_at.load(Ordering::SeqCst)))
+    }
+
+    /// Fresh random bytes from the injected source.
+    pub fn random<const N: usize>(&self) -> [u8; N] {
+        guard(&self.ids).bytes()
+    }
+
+    /// A fresh id, made outside a transaction.
+    pub fn new_id<K>(&self) -> kernel::Id<K> {
+        guard(&self.ids).next(self.now())
+    }
+
+    /// What is counted.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The last committed position of the log.
+    pub fn head(&self) -> i64 {
+        self.head.load(Ordering::SeqCst)
+    }
+
+    /// Whether a failed sync has stopped all writes.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the log's head is past `position` or the time is up; answers the head.
+    pub fn wait_past(&self, position: i64, at_most: std::time::Duration) -> i64 {
+        let lock = guard(&self.head_lock);
+        let waited = self.head_moved.wait_timeout_while(lock, at_most, |()| self.head() <= position);
+        drop(waited);
+        self.head()
+    }
+
+    /// Runs `work` in one write transaction, on this thread, and answers only after the commit is durable. `name` tells
+    /// transactions apart in logs and crash points. Faults: those of `work` (rolled back), `unavailable`,
+    /// `storage_full`, `writes_stopped`.
+    pub fn write<T>(
+        &self,
+        name: &str,
+        lane: Lane,
+        actor: &str,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T>,
+    ) -> Result<T> {
+        if self.is_stopped() {
+            return Err(Fault::new(&STOPPED, "a write to the disk failed earlier; restart to go on"));
+        }
+        let writer = Turn { db: self, connection: Some(self.acquire(lane)) };
+        let connection = writer.connection.as_ref().ok_or_else(|| Fault::internal("the writer is away"))?;
+        let driver = |error: rusqlite::Error| self.driver_fault(&error);
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(driver)?;
+        let mut open = Open { connection, stats: &self.stats, done: false };
+        let reader = Reader { connection, stats: &self.stats };
+        let mut tx = Tx { reader, now: self.now(), actor, ids: &self.ids, head: None };
+        let answer = work(&mut tx)?;
+        let (head, now) = (tx.head, tx.now);
+        self.at(name, "before_commit")?;
+        connection.execute_batch("COMMIT").map_err(driver)?;
+        open.done = true;
+        self.stats.commits.fetch_add(1, Ordering::Relaxed);
+        if let Some(head) = head {
+            self.known_at.fetch_max(now.as_micros(), Ordering::SeqCst);
+            self.head.fetch_max(head, Ordering::SeqCst);
+            drop(guard(&self.head_lock));
+            self.head_moved.notify_all();
+        }
+        drop(open);
+        self.at(name, "after_commit")?;
+        Ok(answer)
+    }
+
+    /// Runs `work` on a consistent snapshot beside the writer.
+    pub fn read<T>(&self, work: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
+        let Some(path) = &self.path else {
+            let writer = Turn { db: self, connection: Some(self.acquire(Lane::Front)) };
+            let connection = writer.connection.as_ref().ok_or_else(|| Fault::internal("the writer is away"))?;
+            return work(&Reader { connection, stats: &self.stats });
+        };
+        let loan = Loan { db: self, connection: Some(self.borrow(path)?) };
+        let connection = loan.connection.as_ref().ok_or_else(|| Fault::internal("the reader is away"))?;
+        let driver = |error: rusqlite::Error| dialect::fault(&error);
+        connection.execute_batch("BEGIN").map_err(driver)?;
+        let answer = work(&Reader { connection, stats: &self.stats });
+        connection.execute_batch("COMMIT").map_err(driver)?;
+        answer
+    }
+
+    /// Moves what has been committed from the write-ahead log into the database file, without holding up readers or the
+    /// writer; above 64 MiB it waits for them, so that the log cannot grow without bound.
+    pub fn checkpoint(&self) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let loan = Loan { db: self, connection: Some(self.borrow(path)?) };
+        let connection = loan.connection.as_ref().ok_or_else(|| Fault::internal("the reader is away"))?;
+        let driver = |error: rusqlite::Error| self.driver_fault(&error);
+        connection.pragma_update(None, "query_only", false).map_err(driver)?;
+        let mut pages =
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1)).map_err(driver)?;
+        if pages > WAL_PAGES {
+            let _turn = Turn { db: self, connection: Some(self.acquire(Lane::Front)) };
+            pages = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(1)).map_err(driver)?;
+        }
+        tracing::trace!(pages, "checkpoint");
+        connection.pragma_update(None, "query_only", true).map_err(driver)
+    }
+
+    /// The size of the database and its write-ahead log, in bytes; 0 in memory.
+    pub fn size_bytes(&self) -> u64 {
+        let Some(path) = &self.path else { return 0 };
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        size(path) + size(&path.with_extension("db-wal"))
+    }
+
+    fn at(&self, name: &str, moment: &'static str) -> Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook(name, moment))
+    }
+
+    fn driver_fault(&self, error: &rusqlite::Error) -> Fault {
+        if dialect::is_fatal(error) && !self.stopped.swap(true, Ordering::SeqCst) {
+            tracing::error!(%error, "a write to the disk failed: nothing more is written until a restart");
+        }
+        dialect::fault(error)
+    }
+
+    fn acquire(&self, lane: Lane) -> Connection {
+        let mut queue = guard(&self.queue);
+        match lane {
+            Lane::Front => queue.waiting_front += 1,
+            Lane::Back => queue.waiting_back += 1,
+        }
+        loop {
+            // The front lane goes first, but not for ever: the back lane gets every fifth turn.
+            let mine = match lane {
+                Lane::Front => queue.waiting_back == 0 || queue.front_in_a_row < 4,
+                Lane::Back => queue.waiting_front == 0 || queue.front_in_a_row >= 4,
+            };
+            if mine && let Some(writer) = queue.writer.take() {
+                match lane {
+                    Lane::Front => {
+                        queue.waiting_front -= 1;
+                        queue.front_in_a_row = if queue.waiting_back > 0 { queue.front_in_a_row + 1 } else { 0 };
+                    }
+                    Lane::Back => {
+                        queue.waiting_back -= 1;
+                        queue.front_in_a_row = 0;
+                    }
+                }
+                return writer;
+            }
+            queue = self.turn.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    fn borrow(&self, path: &Path) -> Result<Connection> {
+        let mut pool = guard(&self.pool);
+        loop {
+            if let Some(connection) = pool.idle.pop() {
+                return Ok(connection);
+            }
+            if pool.open < READERS {
+                pool.open += 1;
+                break;
+            }
+            pool = self.returned.wait(pool).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        drop(pool);
+        let opened =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+                .and_then(|connection| configure(&connection, false).map(|()| connection));
+        opened.map_err(|error| {
+            guard(&self.pool).open -= 1;
+            dialect::fault(&error)
+        })
+    }
+}
+
+fn configure(connection: &Connection, writes: bool) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(256);
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", 67_108_864)?;
+    if writes {
+        connection.pragma_update(None, "cache_size", -65_536)?;
+    } else {
+        connection.pragma_update(None, "query_only", true)?;
+    }
+    Ok(())
+}
+
+/// A lock whose holder cannot have left the data in a bad state: a panic of theirs is no reason to stop.
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The writer's connection, given back on drop.
+struct Turn<'d> {
+    db: &'d Db,
+    connection: Option<Connection>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        guard(&self.db.queue).writer = self.connection.take();
+        self.db.turn.notify_all();
+    }
+}
+
+/// A reader's connection, given back on drop.
+struct Loan<'d> {
+    db: &'d Db,
+    connection: Option<Connection>,
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        guard(&self.db.pool).idle.extend(self.connection.take());
+        self.db.returned.notify_one();
+    }
+}
+
+/// An open transaction, rolled back on drop unless it was committed.
+struct Open<'d> {
+    connection: &'d Connection,
+    stats: &'d Stats,
+    done: bool,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.stats.rollbacks.fetch_add(1, Ordering::Relaxed);
+            if !self.connection.is_autocommit() {
+                let _ = self.connection.execute_batch("ROLLBACK");
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The few places where databases differ: type names, list parameters, error classes. Only SQLite is connected today;
+//! another database adds a variant here and in `sql`, and no context notices.
+
+use kernel::{Fault, Kind, Problem, problems};
+
+/// Replaces the type tokens of a migration.
+pub(crate) fn ddl(sql: &str) -> String {
+    const TOKENS: &[(&str, &str)] = &[
+        ("{int}", "INTEGER"),
+        ("{id}", "BLOB"),
+        ("{bytes}", "BLOB"),
+        ("{key}", "TEXT"),
+        ("{text}", "TEXT"),
+        ("{clustered}", "WITHOUT ROWID"),
+    ];
+    TOKENS.iter().fold(sql.to_owned(), |sql, (token, name)| sql.replace(token, name))
+}
+
+/// List parameters come in few lengths, so that few statements are prepared: shorter lists repeat their last key.
+pub(crate) const LIST_SIZES: [usize; 4] = [1, 8, 64, 512];
+
+/// Replaces `?*` by `size` keys of `arity` columns each.
+pub(crate) fn expand_list(sql: &str, size: usize, arity: usize) -> String {
+    let key = vec!["?"; arity].join(", ");
+    let list = if arity == 1 {
+        vec![key; size].join(", ")
+    } else {
+        format!("VALUES {}", vec![format!("({key})"); size].join(", "))
+    };
+    sql.replacen("?*", &list, 1)
+}
+
+const DISK_FULL: Problem = Problem::new(
+    Kind::Unavailable,
+    "storage_full",
+    "The disk under the database is full.",
+    "Free space on the data directory's disk; reads go on meanwhile and nothing was changed.",
+);
+
+/// This crate's entries of the catalogue of problems that stem from the database.
+pub(crate) const STORAGE_PROBLEMS: &[&Problem] = &[&DISK_FULL];
+
+/// Whether after this error nothing may be written until a restart: the outcome of a failed sync is unknown.
+pub(crate) fn is_fatal(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::SystemIoFailure | rusqlite::ErrorCode::DatabaseCorrupt)
+    )
+}
+
+/// A driver's error as a fault.
+pub(crate) fn fault(error: &rusqlite::Error) -> Fault {
+    use rusqlite::ErrorCode as Code;
+    match error.sqlite_error_code() {
+        Some(Code::DiskFull) => Fault::new(&DISK_FULL, "the disk under the database is full").caused_by(error),
+        Some(Code::SystemIoFailure | Code::DatabaseBusy | Code::DatabaseLocked | Code::CannotOpen | Code::ReadOnly) => {
+            Fault::new(&problems::UNAVAILABLE, "the database cannot take the request just now").caused_by(error)
+        }
+        _ => Fault::internal(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_one_column_and_of_two() {
+        assert_eq!(expand_list("a IN (?*)", 3, 1), "a IN (?, ?, ?)");
+        assert_eq!(expand_list("(a, b) IN (?*)", 2, 2), "(a, b) IN (VALUES (?, ?), (?, ?))");
+    }
+}

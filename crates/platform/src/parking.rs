@@ -1,0 +1,102 @@
+//! Parking: an event that must wait for something is a row with the key that it waits for. What it waits for resumes it,
+//! and a sweep retries all, so that a lost wake-up costs only time. It must not know what the keys mean.
+
+use kernel::{EventRecord, Result, Timestamp};
+
+use crate::event_log;
+use crate::sql::{OnDuplicate, Reader, Value};
+use crate::tx::Tx;
+
+/// An event to be parked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parking {
+    /// The event's position.
+    pub position: i64,
+    /// What it waits for, for example `partner:ptr_…`.
+    pub wait_key: String,
+    /// A stable word for people and programs: `partner_unknown`.
+    pub reason: &'static str,
+}
+
+/// A parked event as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    /// The consumer that waits.
+    pub consumer: String,
+    /// The event's position.
+    pub position: i64,
+    /// What it waits for.
+    pub wait_key: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Parks events; one that is parked already (or again) keeps its `since` and takes the new key and reason.
+pub fn park(tx: &mut Tx<'_>, consumer: &str, parked: &[Parking]) -> Result<()> {
+    let now = tx.now();
+    let fresh: Vec<[Value<'_>; 5]> = parked
+        .iter()
+        .map(|p| [consumer.into(), p.position.into(), (&p.wait_key).into(), p.reason.into(), now.into()])
+        .collect();
+    tx.insert("parked", ["consumer", "position", "wait_key", "reason", "since"], &fresh, OnDuplicate::Ignore)?;
+    let again: Vec<[Value<'_>; 5]> = parked
+        .iter()
+        .map(|p| [(&p.wait_key).into(), p.reason.into(), None::<i64>.into(), consumer.into(), p.position.into()])
+        .collect();
+    tx.update_many("parked", &["wait_key", "reason", "resumed_at"], &["consumer", "position"], &again)?;
+    Ok(())
+}
+
+/// Resumes the events that wait for one of `wait_keys` and answers them in order of position; the caller handles them
+/// in this transaction, and parks again what must still wait.
+pub fn resume(tx: &mut Tx<'_>, consumer: &str, wait_keys: &[String]) -> Result<Vec<EventRecord>> {
+    if wait_keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys: Vec<[Value<'_>; 1]> = wait_keys.iter().map(|key| [key.into()]).collect();
+    let sql =
+        "SELECT position FROM parked WHERE consumer = ? AND resumed_at IS NULL AND wait_key IN (?*) ORDER BY position";
+    let positions = tx.query_in(sql, &[consumer.into()], &keys, |row| row.int(0))?;
+    take(tx, consumer, positions)
+}
+
+/// Resumes the longest waiting events, whatever they wait for: the sweep.
+pub fn resume_any(tx: &mut Tx<'_>, consumer: &str, after: i64, limit: i64) -> Result<Vec<EventRecord>> {
+    let sql = "SELECT position FROM parked WHERE consumer = ? AND resumed_at IS NULL AND position > ? ORDER BY position LIMIT ?";
+    let positions = tx.query(sql, &[consumer.into(), after.into(), limit.into()], |row| row.int(0))?;
+    take(tx, consumer, positions)
+}
+
+fn take(tx: &mut Tx<'_>, consumer: &str, mut positions: Vec<i64>) -> Result<Vec<EventRecord>> {
+    positions.sort_unstable();
+    positions.dedup();
+    let now = tx.now();
+    let rows: Vec<[Value<'_>; 3]> = positions.iter().map(|&p| [now.into(), consumer.into(), p.into()]).collect();
+    tx.update_many("parked", &["resumed_at"], &["consumer", "position"], &rows)?;
+    event_log::at(tx, &positions)
+}
+
+/// What waits, oldest first, after `position`.
+pub fn list(reader: &Reader<'_>, after: i64, limit: i64) -> Result<Vec<Parked>> {
+    let sql = "SELECT consumer, position, wait_key, reason, since FROM parked \
+        WHERE resumed_at IS NULL AND position > ? ORDER BY position LIMIT ?";
+    reader.query(sql, &[after.into(), limit.into()], |row| {
+        Ok(Parked {
+            consumer: row.text(0)?.to_owned(),
+            position: row.int(1)?,
+            wait_key: row.text(2)?.to_owned(),
+            reason: row.text(3)?.to_owned(),
+            since: row.time(4)?,
+        })
+    })
+}
+
+/// How many wait now, and how many have been resumed so far.
+pub fn count(reader: &Reader<'_>) -> Result<(i64, i64)> {
+    let sql = "SELECT CAST(COUNT(*) AS BIGINT), CAST(COUNT(resumed_at) AS BIGINT) FROM parked";
+    let counts = reader.query_one(sql, &[], |row| Ok((row.int(0)?, row.int(1)?)))?;
+    let (all, resumed) = counts.unwrap_or((0, 0));
+    Ok((all - resumed, resumed))
+}
