@@ -11,6 +11,7 @@ mod dialect;
 pub mod event_log;
 pub mod idempotency;
 pub mod migrations;
+mod page;
 pub mod parking;
 pub mod published;
 pub mod seal;
@@ -20,8 +21,20 @@ mod tx;
 pub use consumer::{Consumer, Runner, Step};
 pub use db::{Db, DbOptions, Hook, Lane, Stats};
 pub use migrations::Migration;
+pub use page::{Listing, Page, Paged};
 pub use sql::{OnDuplicate, Reader, Row, Value};
 pub use tx::Tx;
+
+/// What one check of `verify` found.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// What was checked, in words.
+    pub name: &'static str,
+    /// How many things were looked at.
+    pub checked: i64,
+    /// The first differences, in words; none when all is well.
+    pub differences: Vec<String>,
+}
 
 /// The tables of this crate.
 pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "platform", include_str!("../migrations/0001_platform.sql"))];
