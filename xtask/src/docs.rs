@@ -43,7 +43,7 @@ pub(crate) fn stale(root: &Path) -> Result<Vec<String>> {
 /// Builds the program with the profile that the tests use, so that CI compiles it once.
 pub(crate) fn alpes(root: &Path) -> Result<PathBuf> {
     let build = cargo(root, ["build", "--quiet", "--workspace", "--bin", "alpes", "--profile", "ci"]);
-    must_run("alpes does not build", build)?;
+    must_run("building alpes", "it does not compile", build)?;
     Ok(root.join("target/ci/alpes"))
 }
 
@@ -51,8 +51,7 @@ fn generate(root: &Path, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut command = Command::new(alpes(root)?);
     command.args(["docs", "--out"]).arg(folder).current_dir(root);
-    must_run("`alpes docs` failed", command)?;
-    Ok(())
+    must_run("alpes docs", "failed", command)
 }
 
 fn differences(fresh: &Path, kept: &Path) -> Result<Vec<String>> {

@@ -63,9 +63,9 @@ pub(crate) fn run(mut command: Command, show: Show) -> Result<Outcome> {
     Ok(Outcome { success: child.wait()?.success(), text })
 }
 
-/// Runs a program that must succeed, showing what it says.
-pub(crate) fn must_run(what: &str, command: Command) -> Result<Outcome> {
-    let outcome = run(command, Show::Live)?;
-    ensure!(outcome.success, "{what}");
-    Ok(outcome)
+/// Runs a program that must succeed, saying what it is for and showing what it says.
+pub(crate) fn must_run(what: &str, otherwise: &str, command: Command) -> Result<()> {
+    println!("{what}");
+    ensure!(run(command, Show::Live)?.success, "{what}: {otherwise}");
+    Ok(())
 }

@@ -202,8 +202,14 @@ fn judge(outcome: &Outcome) -> Verdict {
         }
         (true, _, _) => Verdict::Missed,
         (false, Tally { failed: 1.., .. }, Some(line)) => Verdict::Caught(one_line(line)),
-        (false, _, _) => Verdict::Unusable(format!("broke, but by no invariant: {}", last_line(&outcome.text))),
+        (false, _, _) => Verdict::Unusable(format!("broke, but by no invariant: {}", first_panic(&outcome.text))),
     }
+}
+
+/// What the first panic says, on the line below the one that says where.
+fn first_panic(text: &str) -> String {
+    let said = text.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
+    said.map_or_else(|| last_line(text), one_line)
 }
 
 fn last_line(text: &str) -> String {
@@ -229,8 +235,10 @@ mod tests {
         let named = format!("seed 7: mismatch of partner 3's balance\n{failed}");
         assert_eq!(judge(&outcome(false, &named)), Verdict::Caught("seed 7: mismatch of partner 3's balance".into()));
         assert_eq!(judge(&outcome(true, passed)), Verdict::Missed);
-        let broken = format!("test sim::invariants_hold ... FAILED\nindex out of bounds\n{failed}");
-        assert!(matches!(judge(&outcome(false, &broken)), Verdict::Unusable(_)));
+        let broken =
+            format!("test sim::invariants_hold ... FAILED\nthread panicked at a.rs:\nindex out of bounds\n{failed}");
+        let words = "broke, but by no invariant: index out of bounds".to_owned();
+        assert_eq!(judge(&outcome(false, &broken)), Verdict::Unusable(words));
         assert!(matches!(judge(&outcome(false, "error[E0308]: mismatched types")), Verdict::Unusable(_)));
         let none = "test result: ok. 0 passed; 0 failed; 0 ignored; 40 filtered out";
         assert!(matches!(judge(&outcome(true, none)), Verdict::Unusable(_)), "no test is no proof");

@@ -151,13 +151,14 @@ fn check(_root: &Path) -> Result<Tally> {
 fn licences(root: &Path) -> Result<Tally> {
     let mut deny = Command::new(tool(root, "cargo-deny").expect("the step needs it, so it was looked for before"));
     deny.args(["--workspace", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]).current_dir(root);
-    must_run("cargo-deny refuses a dependency", deny)?;
+    must_run("cargo-deny", "refuses a dependency", deny)?;
     Ok(Tally::default())
 }
 
 /// Compiles everything first, so that a test's time is its own.
 fn build(root: &Path) -> Result<Tally> {
-    must_run("the tests do not build", cargo(root, ["test", "--profile", "ci", "--workspace", "--no-run", "--quiet"]))?;
+    let tests = cargo(root, ["test", "--profile", "ci", "--workspace", "--no-run", "--quiet"]);
+    must_run("building the tests", "they do not compile", tests)?;
     crate::docs::alpes(root)?;
     Ok(Tally::default())
 }

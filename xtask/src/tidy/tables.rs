@@ -47,7 +47,10 @@ fn owners(repository: &Repository, broken: &mut Vec<String>) -> BTreeMap<String,
         let Some(owner) = file.owner() else { continue };
         let in_migrations = file.inside().starts_with("migrations/") && file.path.ends_with(".sql");
         let created: Vec<String> = match &file.source {
-            Some(source) => texts(source).flat_map(|(_, text)| created(&words(text))).collect(),
+            Some(source) => {
+                let by_sql = texts(source).flat_map(|(_, text)| created(&words(text)));
+                by_sql.chain(published(source)).collect()
+            }
             None if in_migrations => created(&words(&file.text)),
             None => Vec::new(),
         };
@@ -59,6 +62,14 @@ fn owners(repository: &Repository, broken: &mut Vec<String>) -> BTreeMap<String,
         }
     }
     owners
+}
+
+/// The tables of `published_table!("name")`.
+fn published(source: &Source) -> impl Iterator<Item = String> {
+    source.tokens.iter().enumerate().filter_map(|(at, token)| match &token.kind {
+        Kind::Text(table) if at >= 3 && source.reads(at - 3, &["published_table", "!", "("]) => Some(table.clone()),
+        _ => None,
+    })
 }
 
 fn objection(owner: &str, mention: &Mention, owners: &BTreeMap<String, String>) -> Option<String> {
@@ -97,16 +108,18 @@ fn texts(source: &Source) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The façade's calls that take a table's name instead of SQL: `tx.insert("table", …)`.
+/// A table's name without SQL around it: `tx.insert("table", …)`, `const TABLE: &str = "table"`.
 fn calls(source: &Source) -> impl Iterator<Item = (usize, Mention)> {
     source.tokens.iter().enumerate().filter_map(|(at, token)| {
         let Kind::Text(table) = &token.kind else { return None };
-        let is_call = at >= 4
+        let writes = at >= 4
             && source.word(at - 4).is_some_and(|word| word.ends_with("tx"))
             && source.reads(at - 3, &["."])
-            && source.word(at - 2).is_some_and(|word| ["insert", "update_many", "delete", "lock"].contains(&word))
+            && source.word(at - 2).is_some_and(|word| word == "insert" || word == "update_many")
             && source.reads(at - 1, &["("]);
-        is_call.then(|| (token.line, Mention { table: table.to_lowercase(), writes: true }))
+        let names = (at.saturating_sub(8)..at)
+            .any(|at| source.reads(at, &["const"]) && source.word(at + 1).is_some_and(|word| word.ends_with("TABLE")));
+        (writes || names).then(|| (token.line, Mention { table: table.to_lowercase(), writes }))
     })
 }
 
@@ -289,15 +302,22 @@ mod tests {
     #[test]
     fn own_tables_and_published_ones_are_accepted() {
         let text = "fn a(tx: &mut Tx) { tx.query(\"SELECT id FROM payout JOIN pub_partner ON a = b\", &[]);
-                    tx.insert(\"payout\", &[]); map.insert(\"partner\", 1); say(\"one FROM the list\".to_lowercase()); }";
+                    tx.insert(\"payout\", &[]); map.insert(\"partner\", 1); say(\"select one from the list\"); }";
         let found = broken("crates/payments/src/a.rs", text);
         assert_eq!(
             found,
             ["crates/payments/src/a.rs:2: payments names the, which no migration creates"],
-            "prose that shouts"
+            "prose like SQL"
         );
         let text = "mod tests { fn a(db: &Db) { db.run(\"CREATE TABLE probe (a INTEGER)\"); db.run(\"INSERT INTO probe VALUES (1)\"); } }";
         assert_eq!(broken("crates/payments/src/b.rs", text), Vec::<String>::new());
+        let text =
+            "const M: &str = published_table!(\"pub_bank\"); fn a(tx: &mut Tx) { tx.insert(\"pub_bank\", &[]); }";
+        assert_eq!(broken("crates/payments/src/lib.rs", text), Vec::<String>::new());
+        assert_eq!(
+            broken("crates/events/src/partners.rs", "const TABLE: &str = \"pub_partner\";"),
+            Vec::<String>::new()
+        );
         let text = "fn a(tx: &mut Tx) { tx.query(\"SELECT id FROM posting, partner\"); }";
         assert_eq!(broken("crates/server/src/verify.rs", text), Vec::<String>::new(), "looks at everything on purpose");
     }
@@ -310,6 +330,7 @@ mod tests {
             "const Q: &str = concat!(\"SELECT id \", \"FROM partner\");",
             "const Q: &str = r#\"select id from payout, partner where 1\"#;",
             "fn a(tx: &mut Tx) { tx.insert(\"posting\", COLUMNS, rows, Refuse); }",
+            "const ACCOUNT_TABLE: &'static str = \"posting\";",
             "fn a(tx: &mut Tx) { self.tx.update_many(\"partner\", changes); }",
             "fn a(tx: &mut Tx) { tx.execute(\"UPDATE pub_partner SET id = ?\"); }",
             "fn a(tx: &mut Tx) { tx.execute(&format!(\"DELETE FROM {table}\")); }",
