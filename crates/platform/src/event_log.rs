@@ -1,7 +1,7 @@
 //! The event store: append-only, and the order of positions is the order of commits on every database. It must not know
 //! what an event means.
 
-use kernel::{EventRecord, NewEvent, Result, digest16};
+use kernel::{EventRecord, NewEvent, Result, Timestamp, digest16};
 
 use crate::sql::{OnDuplicate, Reader, Row, Value};
 use crate::tx::Tx;
@@ -135,4 +135,22 @@ pub fn newest(reader: &Reader<'_>, before: i64, limit: usize) -> Result<Vec<Even
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let sql = format!("SELECT {COLUMNS} FROM outbox_event WHERE position < ? ORDER BY position DESC LIMIT ?");
     reader.query(&sql, &[before.into(), limit.into()], record)
+}
+
+/// The last position that was known at `time`; 0 when nothing was. Known times never decrease with positions.
+pub fn position_at(reader: &Reader<'_>, time: Timestamp) -> Result<i64> {
+    let (mut low, mut high) = (0, head(reader)?);
+    while low < high {
+        let middle = low + (high - low + 1) / 2;
+        let known =
+            reader.query_one("SELECT occurred_at FROM outbox_event WHERE position = ?", &[middle.into()], |row| {
+                row.time(0)
+            })?;
+        if known.is_some_and(|known| known <= time) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    Ok(low)
 }
