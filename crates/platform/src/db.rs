@@ -123,6 +123,15 @@ impl Db {
         Self::start(writer, Some(path), Some(lock), options)
     }
 
+    /// Opens an existing database beside the process that has the data directory: for reading, and for small writes that
+    /// publish no event (API keys). Tables are neither created nor changed. Faults: `unavailable`, `internal`.
+    pub fn open_beside(directory: &Path, options: DbOptions) -> Result<Self> {
+        let path = directory.join("alpes.db");
+        let writer = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(|error| dialect::fault(&error))?;
+        Self::start(writer, Some(path), None, DbOptions { migrations: Vec::new(), ..options })
+    }
+
     /// A database in memory, for tests and the simulator; readers share the writer's connection.
     pub fn in_memory(options: DbOptions) -> Result<Self> {
         let writer = Connection::open_in_memory().map_err(|error| dialect::fault(&error))?;
@@ -133,7 +142,9 @@ impl Db {
         configure(&writer, true).map_err(|error| dialect::fault(&error))?;
         let stats = Stats::default();
         let now = options.clock.now();
-        migrations::run(&writer, &stats, &options.migrations, now)?;
+        if !options.migrations.is_empty() {
+            migrations::run(&writer, &stats, &options.migrations, now)?;
+        }
         let reader = Reader { connection: &writer, stats: &stats };
         let (head, known_at) = reader
             .query_one("SELECT position, known_at FROM log_head WHERE id = 1", &[], |row| {
@@ -182,6 +193,11 @@ impl Db {
     /// The last committed position of the log.
     pub fn head(&self) -> i64 {
         self.head.load(Ordering::SeqCst)
+    }
+
+    /// Whether somebody in the front lane waits for the writer right now.
+    pub fn is_front_waiting(&self) -> bool {
+        guard(&self.queue).waiting_front > 0
     }
 
     /// Whether a failed sync has stopped all writes.
