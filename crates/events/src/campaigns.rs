@@ -2,8 +2,8 @@
 //! are decided.
 
 use kernel::{
-    BasisPoints, CampaignId, Currency, Descriptor, Duration, EnrollmentId, Key, Money, PartnerId, Published, Reason,
-    Timestamp, describe,
+    BasisPoints, CampaignId, Currency, Descriptor, Duration, EnrollmentId, Fault, Key, Money, PartnerId, Published,
+    Reason, Reference, Result, Timestamp, describe, problems,
 };
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +138,45 @@ const fn default_hold_days() -> u32 {
     30
 }
 
+impl Terms {
+    /// Checks what the types leave open; `pointer` is the place of the terms in the request, for example `/terms`.
+    /// Fault: `invalid`, at the first place that is wrong.
+    pub fn check(&self, pointer: &str) -> Result<()> {
+        let refuse =
+            |place: String, detail: &str| Err(Fault::at(&problems::INVALID, format!("{pointer}{place}"), detail));
+        if self.components.is_empty() || self.components.len() > 20 {
+            return refuse("/components".to_owned(), "1 to 20 components are needed");
+        }
+        for (index, component) in self.components.iter().enumerate() {
+            let (amount_minor, conditions) = match component {
+                Component::Percent { conditions, .. } => (0, conditions),
+                Component::Flat { amount_minor, conditions }
+                | Component::FirstPurchaseBonus { amount_minor, conditions } => (*amount_minor, conditions),
+            };
+            if amount_minor < 0 {
+                return refuse(format!("/components/{index}/amount_minor"), "zero or more is needed");
+            }
+            if conditions.minimum_amount_minor.is_some_and(|minimum| minimum < 0) {
+                let place = format!("/components/{index}/conditions/minimum_amount_minor");
+                return refuse(place, "zero or more is needed");
+            }
+            if conditions.categories.len() > 100 {
+                return refuse(format!("/components/{index}/conditions/categories"), "at most 100 are possible");
+            }
+        }
+        if self.cap_minor.is_some_and(|cap| cap < 0) {
+            return refuse("/cap_minor".to_owned(), "zero or more is needed");
+        }
+        if self.hold_days > 3_650 {
+            return refuse("/hold_days".to_owned(), "0 to 3650 days are possible");
+        }
+        if self.auto_approve_up_to_minor.is_some_and(|limit| limit < 0) {
+            return refuse("/auto_approve_up_to_minor".to_owned(), "zero or more is needed");
+        }
+        Ok(())
+    }
+}
+
 /// A version of a campaign's terms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TermsVersion {
@@ -163,6 +202,9 @@ pub struct Created {
     /// Conversions count before this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
+    /// What other systems call it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external_refs: Vec<Reference>,
 }
 event!(
     Created,
@@ -175,6 +217,7 @@ event!(
         currency: Currency::USD,
         starts_at: fixed::time(0),
         ends_at: Some(fixed::time(86_400)),
+        external_refs: Vec::new(),
     }
 );
 
@@ -199,8 +242,25 @@ campaign_change! {
     Resumed, "campaigns.resumed.v1", "A paused campaign runs again from now on.";
     Completed, "campaigns.completed.v1", "A campaign ended as planned.";
     Cancelled, "campaigns.cancelled.v1", "A campaign ended early.";
-    Updated, "campaigns.updated.v1", "A campaign's data changed; the data are in the owner's row.";
 }
+
+/// A campaign's data changed; the data are in the owner's row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Updated {
+    /// The campaign.
+    pub campaign_id: CampaignId,
+    /// External references, whole, after the change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub external_refs: Vec<Reference>,
+}
+event!(
+    Updated,
+    "campaigns.updated.v1",
+    "campaign",
+    campaign_id,
+    "A campaign's data changed; the data are in the owner's row.",
+    Updated { campaign_id: fixed::id(2), external_refs: Vec::new() }
+);
 
 /// A campaign's budget was set, changed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -457,4 +517,41 @@ pub fn catalogue() -> Vec<Descriptor> {
         describe::<EnrollmentOpened>(),
         describe::<EnrollmentClosed>(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_are_refused_at_the_place_that_is_wrong() {
+        sample_terms().check("/terms").unwrap();
+        let below_zero = |component| Terms { components: vec![component], ..sample_terms() };
+        let minimum = Conditions { minimum_amount_minor: Some(-1), ..Conditions::default() };
+        for (terms, place) in [
+            (Terms { components: Vec::new(), ..sample_terms() }, "/terms/components"),
+            (
+                Terms { components: vec![sample_terms().components[0].clone(); 21], ..sample_terms() },
+                "/terms/components",
+            ),
+            (
+                below_zero(Component::Flat { amount_minor: -1, conditions: Conditions::default() }),
+                "/terms/components/0/amount_minor",
+            ),
+            (
+                below_zero(Component::FirstPurchaseBonus { amount_minor: -1, conditions: Conditions::default() }),
+                "/terms/components/0/amount_minor",
+            ),
+            (
+                below_zero(Component::Flat { amount_minor: 0, conditions: minimum }),
+                "/terms/components/0/conditions/minimum_amount_minor",
+            ),
+            (Terms { cap_minor: Some(-1), ..sample_terms() }, "/terms/cap_minor"),
+            (Terms { hold_days: 3_651, ..sample_terms() }, "/terms/hold_days"),
+            (Terms { auto_approve_up_to_minor: Some(-1), ..sample_terms() }, "/terms/auto_approve_up_to_minor"),
+        ] {
+            let fault = terms.check("/terms").unwrap_err();
+            assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), ("invalid", place));
+        }
+    }
 }

@@ -106,8 +106,8 @@ pub struct PartnerProfile {
     pub inactive: Vec<Inactive>,
 }
 
-/// A span in which a partner may not earn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A span of time: in which a partner may not earn, or in which a campaign stood still.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Inactive {
     /// First instant.
     pub from: Timestamp,
