@@ -113,6 +113,8 @@ pub struct Reversed {
     pub kept_minor: i64,
     /// What was taken back by this change, minor units; negative when it was restored.
     pub reversed_minor: i64,
+    /// The state that it is in, and stays in.
+    pub state: CommissionState,
     /// Whether it was approved already: then the partner's payable balance changed.
     pub after_approval: bool,
     /// The position of the event that tells the refunds.
@@ -134,6 +136,7 @@ event!(
         currency: Currency::USD,
         kept_minor: 122,
         reversed_minor: 122,
+        state: CommissionState::Pending,
         after_approval: false,
         refund_position: 14,
         entries: vec![note()],
@@ -155,7 +158,12 @@ macro_rules! commission_change {
             pub partner_id: PartnerId,
             /// The currency.
             pub currency: Currency,
-            /// What is kept, minor units.
+            /// The state before; absent: it was refused before anything was accrued.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub from_state: Option<CommissionState>,
+            /// What the terms gave, minor units, before refunds.
+            pub gross_minor: i64,
+            /// What was kept of it until this change, minor units.
             pub kept_minor: i64,
             /// Why, in a stable word or in an operator's words.
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,6 +181,8 @@ macro_rules! commission_change {
             campaign_id: fixed::id(2),
             partner_id: fixed::id(1),
             currency: Currency::USD,
+            from_state: Some(CommissionState::Pending),
+            gross_minor: 244,
             kept_minor: 244,
             reason: None,
             payout_item_id: None,

@@ -184,6 +184,9 @@ pub struct AdjustmentRequested {
     pub partner_id: PartnerId,
     /// What is added to the partner's balance; negative: taken.
     pub amount: Money,
+    /// Gives up a negative balance, at most this much of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub write_off: bool,
 }
 event!(
     AdjustmentRequested,
@@ -195,6 +198,7 @@ event!(
         adjustment_id: fixed::id(10),
         partner_id: fixed::id(1),
         amount: Money::new(500, Currency::USD),
+        write_off: false,
     }
 );
 
