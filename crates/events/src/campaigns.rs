@@ -468,11 +468,20 @@ impl Enrollments {
 
     /// Whether the partner was enrolled at `at`, as known at `known_at`.
     pub fn covers(&self, at: Timestamp, known_at: Timestamp) -> bool {
-        self.0.iter().filter(|span| span.opened_at <= known_at).any(|span| {
-            // An end that was set later than `known_at` is not known yet, unless it was there from the beginning.
-            let to = if span.closed_at.is_some_and(|closed| closed > known_at) { None } else { span.to };
-            span.from.is_none_or(|from| from <= at) && to.is_none_or(|to| at < to)
-        })
+        self.0.iter().any(|span| span.covers(at, known_at))
+    }
+
+    /// Whether this one enrolment, a code's own, covered `at`, as known at `known_at`.
+    pub fn covers_by(&self, enrollment_id: EnrollmentId, at: Timestamp, known_at: Timestamp) -> bool {
+        self.0.iter().any(|span| span.enrollment_id == enrollment_id && span.covers(at, known_at))
+    }
+}
+
+impl EnrollmentSpan {
+    fn covers(&self, at: Timestamp, known_at: Timestamp) -> bool {
+        // An end that was set later than `known_at` is not known yet, unless it was there from the beginning.
+        let to = if self.closed_at.is_some_and(|closed| closed > known_at) { None } else { self.to };
+        self.opened_at <= known_at && self.from.is_none_or(|from| from <= at) && to.is_none_or(|to| at < to)
     }
 }
 
@@ -483,6 +492,8 @@ pub struct CodeOwner {
     pub campaign_id: CampaignId,
     /// The partner.
     pub partner_id: PartnerId,
+    /// The code's own enrolment: another one of the same partner does not revive the code.
+    pub enrollment_id: EnrollmentId,
     /// When the code became known.
     pub opened_at: Timestamp,
 }

@@ -241,7 +241,8 @@ pub struct Candidate {
     /// The touch that proposed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touch_id: Option<TouchId>,
-    /// `won`, or why it lost: `code_unknown`, `click_unknown`, `outside_window`, `partner_not_active`,
+    /// `won`, or why it lost: `campaign_unknown` (nothing says which campaign), `code_unknown`, `click_unknown`,
+    /// `outside_window`, `outside_campaign` or `campaign_paused` (when the touch occurred), `partner_not_active`,
     /// `partner_not_enrolled`, `other_campaign`, `later_rule` (a rule before it won), `later_touch` (another touch won).
     pub outcome: String,
 }
