@@ -1,10 +1,12 @@
 //! Parking: an event that must wait for something is a row with the key that it waits for. What it waits for resumes it,
 //! and a sweep retries all, so that a lost wake-up costs only time. It must not know what the keys mean.
 
+use std::collections::BTreeMap;
+
 use kernel::{EventRecord, Result, Timestamp};
 
 use crate::event_log;
-use crate::sql::{OnDuplicate, Reader, Value};
+use crate::sql::{OnDuplicate, Reader, Row, Value};
 use crate::tx::Tx;
 
 /// An event to be parked.
@@ -49,17 +51,15 @@ pub fn park(tx: &mut Tx<'_>, consumer: &str, parked: &[Parking]) -> Result<()> {
     Ok(())
 }
 
-/// Resumes the events that wait for one of `wait_keys` and answers them in order of position; the caller handles them
-/// in this transaction, and parks again what must still wait.
-pub fn resume(tx: &mut Tx<'_>, consumer: &str, wait_keys: &[String]) -> Result<Vec<EventRecord>> {
-    if wait_keys.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Resumes the events that wait for one of `wait_keys` and answers them, each with its key, in order of position; the
+/// caller handles them in this transaction, and parks again what must still wait.
+pub fn resume(tx: &mut Tx<'_>, consumer: &str, wait_keys: &[String]) -> Result<Vec<(String, EventRecord)>> {
     let keys: Vec<[Value<'_>; 1]> = wait_keys.iter().map(|key| [key.into()]).collect();
-    let sql =
-        "SELECT position FROM parked WHERE consumer = ? AND resumed_at IS NULL AND wait_key IN (?*) ORDER BY position";
-    let positions = tx.query_in(sql, &[consumer.into()], &keys, |row| row.int(0))?;
-    take(tx, consumer, positions)
+    let sql = "SELECT position, wait_key FROM parked WHERE consumer = ? AND resumed_at IS NULL AND wait_key IN (?*) ORDER BY position";
+    let found = tx.query_in(sql, &[consumer.into()], &keys, |row| Ok((row.int(0)?, row.text(1)?.to_owned())))?;
+    let mut keys: BTreeMap<i64, String> = found.into_iter().collect();
+    let events = take(tx, consumer, keys.keys().copied().collect())?;
+    Ok(events.into_iter().filter_map(|event| Some((keys.remove(&event.position)?, event))).collect())
 }
 
 /// Resumes the longest waiting events, whatever they wait for: the sweep.
@@ -78,18 +78,28 @@ fn take(tx: &mut Tx<'_>, consumer: &str, mut positions: Vec<i64>) -> Result<Vec<
     event_log::at(tx, &positions)
 }
 
+/// Those of `consumer`'s events at `positions` that wait.
+pub fn waiting(reader: &Reader<'_>, consumer: &str, positions: &[i64]) -> Result<Vec<Parked>> {
+    let keys: Vec<[Value<'_>; 1]> = positions.iter().map(|&position| [position.into()]).collect();
+    let sql = "SELECT consumer, position, wait_key, reason, since FROM parked \
+        WHERE consumer = ? AND resumed_at IS NULL AND position IN (?*) ORDER BY position";
+    reader.query_in(sql, &[consumer.into()], &keys, parked)
+}
+
 /// What waits, oldest first, after `position`.
 pub fn list(reader: &Reader<'_>, after: i64, limit: i64) -> Result<Vec<Parked>> {
     let sql = "SELECT consumer, position, wait_key, reason, since FROM parked \
         WHERE resumed_at IS NULL AND position > ? ORDER BY position LIMIT ?";
-    reader.query(sql, &[after.into(), limit.into()], |row| {
-        Ok(Parked {
-            consumer: row.text(0)?.to_owned(),
-            position: row.int(1)?,
-            wait_key: row.text(2)?.to_owned(),
-            reason: row.text(3)?.to_owned(),
-            since: row.time(4)?,
-        })
+    reader.query(sql, &[after.into(), limit.into()], parked)
+}
+
+fn parked(row: &Row<'_>) -> Result<Parked> {
+    Ok(Parked {
+        consumer: row.text(0)?.to_owned(),
+        position: row.int(1)?,
+        wait_key: row.text(2)?.to_owned(),
+        reason: row.text(3)?.to_owned(),
+        since: row.time(4)?,
     })
 }
 
