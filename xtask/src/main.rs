@@ -4,8 +4,11 @@
 //! Must not know the product's code: it depends on none of its crates, so that a broken product can still be checked.
 #![expect(clippy::disallowed_methods, reason = "a task runner measures real time and starts threads; no product code")]
 
+mod bench;
+mod chaos;
 mod check;
 mod docs;
+mod load;
 mod process;
 mod sim;
 mod test;
@@ -43,6 +46,12 @@ enum Task {
     ///
     /// A failure prints its seed. Replay it alone with `cargo x sim --seeds 1 --first SEED`.
     Sim(sim::Arguments),
+    /// The product's figures, measured: prints the table and writes docs/benchmarks.md and docs/benchmarks.json
+    Bench(bench::Args),
+    /// Kills, failing disks and overload, compared with a client's own synced journal
+    Chaos(chaos::Args),
+    /// The load generator against a stub: what it adds to every measurement
+    Load(load::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -52,6 +61,9 @@ fn main() -> std::process::ExitCode {
         Task::Docs(arguments) => docs::run(&arguments),
         Task::Test(arguments) => test::run(&arguments),
         Task::Sim(arguments) => sim::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
+        Task::Chaos(arguments) => chaos::run(&arguments),
+        Task::Load(arguments) => load::run(&arguments),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
