@@ -1,0 +1,3 @@
+//! The pure rules of partners: no database, no clock.
+
+pub(crate) mod life;
