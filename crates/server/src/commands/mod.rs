@@ -1,0 +1,34 @@
+//! The subcommands, one file each; the smallest are here.
+
+pub(crate) mod config;
+pub(crate) mod docs;
+pub(crate) mod events;
+pub(crate) mod explain;
+pub(crate) mod import;
+pub(crate) mod keys;
+pub(crate) mod rebuild;
+pub(crate) mod replay;
+pub(crate) mod verify;
+
+use crate::cli::Common;
+use crate::{output, wiring};
+
+/// `alpes migrate`.
+pub(crate) fn migrate(common: &Common) -> anyhow::Result<()> {
+    wiring::open(&common.data)?;
+    let count: usize = wiring::migrations().iter().map(|group| group.len()).sum();
+    if common.json {
+        return output::json(&serde_json::json!({ "migrations": count }));
+    }
+    println!("{} is up to date: {count} migrations.", common.data.join("alpes.db").display());
+    Ok(())
+}
+
+/// `alpes crash-points`: one per line; none in a release build.
+pub(crate) fn crash_points() -> anyhow::Result<()> {
+    #[cfg(debug_assertions)]
+    for name in wiring::CRASH_POINTS {
+        println!("{name}:before_commit\n{name}:after_commit");
+    }
+    Ok(())
+}

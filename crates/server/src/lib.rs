@@ -1,0 +1,16 @@
+//! The composition root: wiring, loops, the real clock and real randomness, and the subcommands of `alpes`. Nothing
+//! depends on it; it holds no rule of the domain.
+
+pub mod cli;
+mod clock;
+mod commands;
+pub mod demo;
+mod output;
+mod serve;
+mod telemetry;
+pub mod verify;
+pub mod wiring;
+mod worker;
+
+pub use clock::DemoClock;
+pub use worker::Worker;
