@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Control characters break logs and terminals; bidirectional marks make two different ids look the same.
+/// Control characters break logs and terminals; bidirectional marks and invisible characters make two different ids look
+/// the same.
 fn misleading(c: char) -> bool {
     c.is_control()
+        || matches!(c, '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
         || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 

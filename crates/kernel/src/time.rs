@@ -15,7 +15,8 @@ pub type Duration = std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
-/// 1900-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z: what a fact may claim.
+/// 1900-01-01T00:00:00Z and 9999-12-30T22:00:00.999999Z, the last instant that is a date in every zone: what a fact may
+/// claim.
 const EARLIEST: i64 = -2_208_988_800_000_000;
 const LATEST: i64 = 253_402_207_200_999_999;
 
@@ -30,14 +31,16 @@ impl Timestamp {
         self.0
     }
 
-    /// Later by `span`; stays at the last instant on overflow.
+    /// Later by `span`; stays at the last instant that can be written, in the year 9999.
     pub fn plus(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+        let later = self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX));
+        Self(later.min(LATEST.max(self.0)))
     }
 
-    /// Earlier by `span`; stays at the first instant on overflow.
+    /// Earlier by `span`; stays at the first instant that can be written, in the year 1900.
     pub fn minus(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+        let earlier = self.0.saturating_sub(i64::try_from(span.as_micros()).unwrap_or(i64::MAX));
+        Self(earlier.max(EARLIEST.min(self.0)))
     }
 
     /// Later by whole days of 86,400 seconds.

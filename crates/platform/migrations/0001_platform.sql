@@ -47,7 +47,8 @@ CREATE TABLE parked (
     resumed_at {int},
     PRIMARY KEY (consumer, position)
 ) {clustered};
-CREATE INDEX parked_wait_key ON parked (consumer, wait_key);
+-- Resumed rows stay as history: what still waits must be found without walking over them.
+CREATE INDEX parked_wait_key ON parked (consumer, resumed_at, wait_key);
 
 CREATE TABLE dead_letter (
     id          {id} NOT NULL PRIMARY KEY,
@@ -59,7 +60,7 @@ CREATE TABLE dead_letter (
     since       {int} NOT NULL,
     resolved_at {int}
 ) {clustered};
-CREATE INDEX dead_letter_subject ON dead_letter (consumer, subject, position);
+CREATE INDEX dead_letter_subject ON dead_letter (consumer, resolved_at, subject, position);
 
 CREATE TABLE idempotency_key (
     actor           {key} NOT NULL,

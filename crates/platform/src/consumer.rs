@@ -3,8 +3,9 @@
 //! must not know what the events mean.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use kernel::{DeadLetterId, EventRecord, Fault, Kind, Result};
+use kernel::{DeadLetterId, EventRecord, Fault, Kind, Result, problems};
 
 use crate::db::{Db, Lane};
 use crate::dead_letters;
@@ -46,12 +47,14 @@ pub struct Runner {
     pub slice: usize,
     /// Positions without an event for this consumer are passed over in memory; only the next effect stores the cursor.
     passed: i64,
+    /// The cursor as this runner last saw or stored it.
+    stored: i64,
 }
 
 impl Runner {
     /// A driver with the largest slices.
     pub const fn new(consumer: Consumer) -> Self {
-        Self { consumer, slice: LARGEST_SLICE, passed: 0 }
+        Self { consumer, slice: LARGEST_SLICE, passed: 0, stored: 0 }
     }
 
     /// How far it has come, including what it passed over.
@@ -68,7 +71,12 @@ impl Runner {
     /// halving the slice; a fault of the database itself is answered, and nothing has happened.
     pub fn step(&mut self, db: &Db) -> Result<Step> {
         let stored = db.read(|reader| position(reader, self.consumer.name))?;
-        let after = stored.max(self.passed);
+        if stored != self.stored {
+            // Moved by somebody else: a reset, another process, or a commit whose answer got lost.
+            self.stored = stored;
+            self.passed = stored;
+        }
+        let after = self.passed;
         let head = db.head();
         if after >= head {
             return Ok(Step::Idle);
@@ -84,14 +92,21 @@ impl Runner {
         Ok(Step::Moved(end - after))
     }
 
-    fn handle(&self, db: &Db, events: &mut Vec<EventRecord>, end: i64) -> Result<()> {
-        let outcome = self.transact(db, events, end);
+    fn handle(&mut self, db: &Db, events: &mut Vec<EventRecord>, end: i64) -> Result<()> {
+        let outcome = self.transact(db, end, |this, tx| {
+            if dead_letters::any(tx, this.consumer.name)? {
+                let ready = this.hold_back(tx, events)?;
+                this.react(tx, &ready)
+            } else {
+                this.react(tx, events)
+            }
+        });
         let Err(fault) = outcome else { return Ok(()) };
         if fault.kind() == Kind::Unavailable {
             return Err(fault);
         }
         if events.len() <= 1 {
-            return self.bury(db, events, end, &fault);
+            return self.transact(db, end, |this, tx| this.bury(tx, events, &fault));
         }
         let mut later = events.split_off(events.len() / 2);
         let middle = events.last().map_or(end, |event| event.position);
@@ -99,15 +114,31 @@ impl Runner {
         self.handle(db, &mut later, end)
     }
 
-    fn transact(&self, db: &Db, events: &[EventRecord], end: i64) -> Result<()> {
-        db.write(self.consumer.name, Lane::Back, "system", |tx| {
-            if dead_letters::any(tx, self.consumer.name)? {
-                let ready = self.hold_back(tx, events)?;
-                (self.consumer.react)(tx, &ready)?;
-            } else if !events.is_empty() {
-                (self.consumer.react)(tx, events)?;
+    /// Runs `effect` and moves the cursor to `end`, in one transaction. Only from where this runner believes the cursor
+    /// to be: whoever moved it meanwhile has had the effect already.
+    fn transact(&mut self, db: &Db, end: i64, effect: impl FnOnce(&Self, &mut Tx<'_>) -> Result<()>) -> Result<()> {
+        let name = self.consumer.name;
+        db.write(name, Lane::Back, "system", |tx| {
+            if position(tx, name)? != self.stored {
+                let detail = format!("the cursor of {name} was moved by somebody else; it is read again");
+                return Err(Fault::new(&problems::UNAVAILABLE, detail));
             }
-            advance(tx, self.consumer.name, end)
+            effect(self, tx)?;
+            advance(tx, name, end)
+        })?;
+        self.stored = end;
+        Ok(())
+    }
+
+    /// A panic is a fault of the event, like any other: the transaction is rolled back, and the event becomes a letter.
+    fn react(&self, tx: &mut Tx<'_>, events: &[EventRecord]) -> Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        catch_unwind(AssertUnwindSafe(|| (self.consumer.react)(tx, events))).unwrap_or_else(|panic| {
+            let words = panic.downcast_ref::<&str>().copied();
+            let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            Err(Fault::internal(format!("panic: {}", words.unwrap_or("without words"))))
         })
     }
 
@@ -124,39 +155,54 @@ impl Runner {
         Ok(ready.into_iter().cloned().collect())
     }
 
-    fn bury(&self, db: &Db, events: &[EventRecord], end: i64, fault: &Fault) -> Result<()> {
-        db.write(self.consumer.name, Lane::Back, "system", |tx| {
-            for event in events {
-                tracing::error!(consumer = self.consumer.name, position = event.position, event_type = %event.event_type, %fault, "dead letter");
-                dead_letters::add(tx, self.consumer.name, &[(event, "failed", fault.to_string())])?;
-            }
-            advance(tx, self.consumer.name, end)
-        })
+    fn bury(&self, tx: &mut Tx<'_>, events: &[EventRecord], fault: &Fault) -> Result<()> {
+        for event in events {
+            tracing::error!(consumer = self.consumer.name, position = event.position, event_type = %event.event_type, %fault, "dead letter");
+        }
+        let letters: Vec<_> = events.iter().map(|event| (event, "failed", fault.to_string())).collect();
+        dead_letters::add(tx, self.consumer.name, &letters)
     }
 
-    /// Tries the letters of `id`'s subject again, in order, up to the first that fails again. Faults:
-    /// `dead_letter_not_found`, and that of the failing letter.
+    /// Tries the letters of `id`'s subject again, in order, up to the first that fails again; answers how many went
+    /// well. Letters that come in meanwhile are tried too. Faults: `dead_letter_not_found`, and that of the failing
+    /// letter.
     pub fn replay(&self, db: &Db, id: DeadLetterId) -> Result<usize> {
-        let (_, letters) = db.read(|reader| dead_letters::chain(reader, id))?;
-        for (letter, event) in &letters {
-            db.write(self.consumer.name, Lane::Front, "system", |tx| {
-                (self.consumer.react)(tx, std::slice::from_ref(event))?;
-                dead_letters::resolve(tx, *letter, "replayed")
-            })?;
+        let name = self.consumer.name;
+        let (owner, subject) = db.read(|reader| dead_letters::open(reader, id))?;
+        if owner != name {
+            return Err(Fault::internal(format!("{id} belongs to {owner}, not to {name}")));
         }
-        Ok(letters.len())
+        let mut replayed = 0;
+        // The next letter is asked for in the transaction that resolves it, so that no letter has its effect twice.
+        let one = |tx: &mut Tx<'_>| {
+            let Some((letter, event)) = dead_letters::first(tx, name, &subject)? else { return Ok(false) };
+            self.react(tx, std::slice::from_ref(&event))?;
+            dead_letters::resolve(tx, letter, "replayed")?;
+            Ok(true)
+        };
+        loop {
+            match db.write(name, Lane::Front, "system", one) {
+                Ok(true) => replayed += 1,
+                Ok(false) => return Ok(replayed),
+                Err(fault) if fault.kind() == Kind::Unavailable => return Err(fault),
+                Err(fault) => {
+                    db.write(name, Lane::Front, "system", |tx| dead_letters::failed_again(tx, name, &subject, &fault))?;
+                    return Err(fault);
+                }
+            }
+        }
     }
 }
 
 /// Gives up on one dead letter and lets those behind it wait for a replay. Fault: `dead_letter_not_found`.
 pub fn skip(tx: &mut Tx<'_>, id: DeadLetterId) -> Result<()> {
-    dead_letters::chain(tx, id)?;
+    dead_letters::open(tx, id)?;
     dead_letters::resolve(tx, id, "skipped")
 }
 
 /// The consumer that a dead letter belongs to. Fault: `dead_letter_not_found`.
 pub fn owner(reader: &Reader<'_>, id: DeadLetterId) -> Result<String> {
-    Ok(dead_letters::chain(reader, id)?.0)
+    Ok(dead_letters::open(reader, id)?.0)
 }
 
 /// How far `consumer` has come.
@@ -171,8 +217,10 @@ pub fn positions(reader: &Reader<'_>) -> Result<Vec<(String, i64)>> {
     reader.query(sql, &[], |row| Ok((row.text(0)?.to_owned(), row.int(1)?)))
 }
 
-/// Sets the cursor back to the beginning: only for projections, whose tables are emptied in the same transaction.
+/// Sets the cursor back to the beginning: only for projections, whose tables are emptied in the same transaction. Open
+/// dead letters are closed, because their events come again.
 pub fn reset(tx: &mut Tx<'_>, consumer: &str) -> Result<()> {
+    dead_letters::resolve_all(tx, consumer, "reset")?;
     advance(tx, consumer, 0)
 }
 

@@ -2,20 +2,22 @@
 //! write transaction has the only write connection; WAL with `synchronous=FULL` means that a commit has been synced
 //! before it is answered. It must not know a business word.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use kernel::{Clock, Fault, IdSource, Kind, Problem, Result, Timestamp, problems};
+use kernel::{Clock, Duration, Fault, IdSource, Kind, Problem, Result, Timestamp, problems};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::dialect;
 use crate::migrations::{self, Migration};
 use crate::sql::Reader;
-use crate::tx::Tx;
+use crate::tx::{Outcome, Tx};
 
-/// Called at named points around every commit: the chaos tests end the process there, the simulator fails there.
+/// Called with the transaction's name and `before_commit` or `after_commit`: the chaos tests end the process there, the
+/// simulator answers a fault there. A fault before the commit rolls back; one after it leaves what was committed. Only
+/// one of kind `Unavailable` counts as a crash: a consumer takes any other for a poisonous event.
 pub type Hook = Arc<dyn Fn(&str, &'static str) -> Result<()> + Send + Sync>;
 
 /// Who gets the writer first.
@@ -32,7 +34,7 @@ pub enum Lane {
 pub struct Stats {
     /// Statements sent through the façade.
     pub statements: AtomicU64,
-    /// Durable commits; each is one sync of the write-ahead log.
+    /// Durable commits; each is one sync of the write-ahead log. Transactions that changed nothing do not count.
     pub commits: AtomicU64,
     /// Transactions that were rolled back.
     pub rollbacks: AtomicU64,
@@ -68,8 +70,12 @@ pub(crate) const PROBLEMS: &[&Problem] = &[&LOCKED, &STOPPED];
 
 /// How many read connections are open at most.
 const READERS: usize = 8;
-/// The writer checkpoints by itself above this size of the write-ahead log, in pages of 4 KiB: 64 MiB.
+/// Above this size of the write-ahead log a checkpoint holds the writer up, in pages of 4 KiB: 64 MiB.
 const WAL_PAGES: i64 = 16_384;
+/// How long a connection waits for a lock of another process, or for a checkpoint.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a checkpoint that holds up the writer waits for long reads; then it tries again another time.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(250);
 
 struct Queue {
     writer: Option<Connection>,
@@ -113,10 +119,14 @@ impl Db {
         };
         std::fs::create_dir_all(directory).map_err(unavailable)?;
         let lock = File::create(directory.join("alpes.lock")).map_err(unavailable)?;
-        if lock.try_lock().is_err() {
-            let detail =
-                format!("another alpes process works on {}; stop it or choose another --data", directory.display());
-            return Err(Fault::new(&LOCKED, detail));
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(unavailable(error)),
+            Err(TryLockError::WouldBlock) => {
+                let detail =
+                    format!("another alpes process works on {}; stop it or choose another --data", directory.display());
+                return Err(Fault::new(&LOCKED, detail));
+            }
         }
         let path = directory.join("alpes.db");
         let writer = Connection::open(&path).map_err(|error| dialect::fault(&error))?;
@@ -127,8 +137,9 @@ impl Db {
     /// publish no event (API keys). Tables are neither created nor changed. Faults: `unavailable`, `internal`.
     pub fn open_beside(directory: &Path, options: DbOptions) -> Result<Self> {
         let path = directory.join("alpes.db");
-        let writer = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            .map_err(|error| dialect::fault(&error))?;
+        let writer =
+            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+                .map_err(|error| dialect::fault(&error))?;
         Self::start(writer, Some(path), None, DbOptions { migrations: Vec::new(), ..options })
     }
 
@@ -206,7 +217,7 @@ impl Db {
     }
 
     /// Waits until the log's head is past `position` or the time is up; answers the head.
-    pub fn wait_past(&self, position: i64, at_most: std::time::Duration) -> i64 {
+    pub fn wait_past(&self, position: i64, at_most: Duration) -> i64 {
         let lock = guard(&self.head_lock);
         let waited = self.head_moved.wait_timeout_while(lock, at_most, |()| self.head() <= position);
         drop(waited);
@@ -223,31 +234,41 @@ impl Db {
         actor: &str,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T>,
     ) -> Result<T> {
-        if self.is_stopped() {
-            return Err(Fault::new(&STOPPED, "a write to the disk failed earlier; restart to go on"));
-        }
         let writer = Turn { db: self, connection: Some(self.acquire(lane)) };
+        // Asked with the writer in hand: a sync may have failed while this thread waited for its turn.
+        self.refuse_if_stopped()?;
         let connection = writer.connection.as_ref().ok_or_else(|| Fault::internal("the writer is away"))?;
-        let driver = |error: rusqlite::Error| self.driver_fault(&error);
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(driver)?;
-        let mut open = Open { connection, stats: &self.stats, done: false };
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| dialect::fault(&error))?;
+        let mut open = Open { connection, stats: Some(&self.stats), done: false };
         let reader = Reader { connection, stats: &self.stats };
-        let mut tx = Tx { reader, now: self.now(), actor, ids: &self.ids, head: None };
-        let answer = work(&mut tx)?;
-        let (head, now) = (tx.head, tx.now);
-        self.at(name, "before_commit")?;
-        connection.execute_batch("COMMIT").map_err(driver)?;
-        open.done = true;
-        self.stats.commits.fetch_add(1, Ordering::Relaxed);
-        if let Some(head) = head {
-            self.known_at.fetch_max(now.as_micros(), Ordering::SeqCst);
-            self.head.fetch_max(head, Ordering::SeqCst);
-            drop(guard(&self.head_lock));
-            self.head_moved.notify_all();
+        let mut tx = Tx::new(reader, self.now(), actor, &self.ids);
+        let answer = work(&mut tx);
+        let (now, outcome) = (tx.now, tx.outcome);
+        if outcome.sync_failed {
+            self.stop();
         }
+        let answer = answer?;
+        if outcome.failed {
+            return Err(Fault::internal(format!("{name}: a failed write was passed over, so nothing is committed")));
+        }
+        self.at(name, "before_commit")?;
+        connection.execute_batch("COMMIT").map_err(|error| self.driver_fault(&error))?;
+        open.done = true;
+        self.committed(now, &outcome);
         drop(open);
         self.at(name, "after_commit")?;
         Ok(answer)
+    }
+
+    fn committed(&self, now: Timestamp, outcome: &Outcome) {
+        self.stats.commits.fetch_add(u64::from(outcome.changed), Ordering::Relaxed);
+        self.known_at.fetch_max(now.as_micros(), Ordering::SeqCst);
+        if let Some(head) = outcome.head {
+            self.head.fetch_max(head, Ordering::SeqCst);
+            // Whoever has just found the old head holds the lock until it sleeps: it cannot miss the wake-up.
+            drop(guard(&self.head_lock));
+            self.head_moved.notify_all();
+        }
     }
 
     /// Runs `work` on a consistent snapshot beside the writer.
@@ -259,29 +280,36 @@ impl Db {
         };
         let loan = Loan { db: self, connection: Some(self.borrow(path)?) };
         let connection = loan.connection.as_ref().ok_or_else(|| Fault::internal("the reader is away"))?;
-        let driver = |error: rusqlite::Error| dialect::fault(&error);
-        connection.execute_batch("BEGIN").map_err(driver)?;
-        let answer = work(&Reader { connection, stats: &self.stats });
-        connection.execute_batch("COMMIT").map_err(driver)?;
-        answer
+        connection.execute_batch("BEGIN").map_err(|error| dialect::fault(&error))?;
+        // Ended on drop, also when `work` panics: the next borrower must find no snapshot of somebody else.
+        let _open = Open { connection, stats: None, done: false };
+        work(&Reader { connection, stats: &self.stats })
     }
 
     /// Moves what has been committed from the write-ahead log into the database file, without holding up readers or the
-    /// writer; above 64 MiB it waits for them, so that the log cannot grow without bound.
+    /// writer. Above 64 MiB it takes the writer's turn and waits a moment for readers, so that the log starts again from
+    /// its beginning and cannot grow without bound. Faults: `unavailable`, `storage_full`, `writes_stopped`.
     pub fn checkpoint(&self) -> Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
+        self.refuse_if_stopped()?;
         let loan = Loan { db: self, connection: Some(self.borrow(path)?) };
         let connection = loan.connection.as_ref().ok_or_else(|| Fault::internal("the reader is away"))?;
-        let driver = |error: rusqlite::Error| self.driver_fault(&error);
-        connection.pragma_update(None, "query_only", false).map_err(driver)?;
-        let mut pages =
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(1)).map_err(driver)?;
+        // A connection that only queries may still checkpoint. The answer is (busy, pages in the log, pages moved).
+        let run = |sql: &str| {
+            let pages = connection.query_row(sql, [], |row| row.get::<_, i64>(1));
+            pages.map_err(|error| self.driver_fault(&error))
+        };
+        let mut pages = run("PRAGMA wal_checkpoint(PASSIVE)")?;
         if pages > WAL_PAGES {
             let _turn = Turn { db: self, connection: Some(self.acquire(Lane::Front)) };
-            pages = connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(1)).map_err(driver)?;
+            let driver = |error: rusqlite::Error| dialect::fault(&error);
+            connection.busy_timeout(CHECKPOINT_PATIENCE).map_err(driver)?;
+            let restarted = run("PRAGMA wal_checkpoint(RESTART)");
+            connection.busy_timeout(PATIENCE).map_err(driver)?;
+            pages = restarted?;
         }
         tracing::trace!(pages, "checkpoint");
-        connection.pragma_update(None, "query_only", true).map_err(driver)
+        Ok(())
     }
 
     /// The size of the database and its write-ahead log, in bytes; 0 in memory.
@@ -296,10 +324,23 @@ impl Db {
     }
 
     fn driver_fault(&self, error: &rusqlite::Error) -> Fault {
-        if dialect::is_fatal(error) && !self.stopped.swap(true, Ordering::SeqCst) {
-            tracing::error!(%error, "a write to the disk failed: nothing more is written until a restart");
+        if dialect::is_fatal(error) {
+            self.stop();
         }
         dialect::fault(error)
+    }
+
+    fn stop(&self) {
+        if !self.stopped.swap(true, Ordering::SeqCst) {
+            tracing::error!("a write to the disk failed: nothing more is written until a restart");
+        }
+    }
+
+    fn refuse_if_stopped(&self) -> Result<()> {
+        if self.is_stopped() {
+            return Err(Fault::new(&STOPPED, "a write to the disk failed earlier; restart to go on"));
+        }
+        Ok(())
     }
 
     fn acquire(&self, lane: Lane) -> Connection {
@@ -349,6 +390,8 @@ impl Db {
                 .and_then(|connection| configure(&connection, false).map(|()| connection));
         opened.map_err(|error| {
             guard(&self.pool).open -= 1;
+            // Somebody may wait for a connection while none is open any more: it is their turn to try.
+            self.returned.notify_one();
             dialect::fault(&error)
         })
     }
@@ -356,7 +399,7 @@ impl Db {
 
 fn configure(connection: &Connection, writes: bool) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(256);
-    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
@@ -371,7 +414,7 @@ fn configure(connection: &Connection, writes: bool) -> rusqlite::Result<()> {
 }
 
 /// A lock whose holder cannot have left the data in a bad state: a panic of theirs is no reason to stop.
-fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -401,20 +444,26 @@ impl Drop for Loan<'_> {
     }
 }
 
-/// An open transaction, rolled back on drop unless it was committed.
+/// An open transaction, rolled back on drop unless it was committed. A read transaction only ends, and is not counted.
 struct Open<'d> {
     connection: &'d Connection,
-    stats: &'d Stats,
+    stats: Option<&'d Stats>,
     done: bool,
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        if !self.done {
-            self.stats.rollbacks.fetch_add(1, Ordering::Relaxed);
-            if !self.connection.is_autocommit() {
-                let _ = self.connection.execute_batch("ROLLBACK");
-            }
+        if self.done {
+            return;
+        }
+        if let Some(stats) = self.stats {
+            stats.rollbacks.fetch_add(1, Ordering::Relaxed);
+        }
+        // After some errors the database has rolled back by itself.
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
         }
     }
 }

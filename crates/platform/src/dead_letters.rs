@@ -105,15 +105,30 @@ pub fn count(reader: &Reader<'_>) -> Result<i64> {
     Ok(reader.query_one(sql, &[], |row| row.int(0))?.unwrap_or(0))
 }
 
-/// The consumer and the open letters of the subject that `id` belongs to, in order. Fault: `dead_letter_not_found`.
-pub(crate) fn chain(reader: &Reader<'_>, id: DeadLetterId) -> Result<(String, Vec<(DeadLetterId, EventRecord)>)> {
+/// The consumer and the subject of an open letter. Fault: `dead_letter_not_found`.
+pub(crate) fn open(reader: &Reader<'_>, id: DeadLetterId) -> Result<(String, String)> {
     let sql = "SELECT consumer, subject FROM dead_letter WHERE id = ? AND resolved_at IS NULL";
-    let head = reader.query_one(sql, &[(&id).into()], |row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned())))?;
-    let (consumer, subject) = head.ok_or_else(|| Fault::new(&UNKNOWN, format!("{id} is not open")))?;
-    let sql = "SELECT id, position FROM dead_letter WHERE consumer = ? AND subject = ? AND resolved_at IS NULL ORDER BY position";
-    let letters = reader.query(sql, &[(&consumer).into(), (&subject).into()], |row| Ok((row.id(0)?, row.int(1)?)))?;
-    let events = event_log::at(reader, &letters.iter().map(|letter| letter.1).collect::<Vec<_>>())?;
-    Ok((consumer, letters.into_iter().map(|letter| letter.0).zip(events).collect()))
+    let found = reader.query_one(sql, &[(&id).into()], |row| Ok((row.text(0)?.to_owned(), row.text(1)?.to_owned())))?;
+    found.ok_or_else(|| Fault::new(&UNKNOWN, format!("{id} is not open")))
+}
+
+/// The first open letter of a subject: the one that the others wait for.
+pub(crate) fn first(reader: &Reader<'_>, consumer: &str, subject: &str) -> Result<Option<(DeadLetterId, EventRecord)>> {
+    let sql = "SELECT id, position FROM dead_letter WHERE consumer = ? AND resolved_at IS NULL AND subject = ? \
+        ORDER BY position LIMIT 1";
+    let letter = reader.query_one(sql, &[consumer.into(), subject.into()], |row| Ok((row.id(0)?, row.int(1)?)))?;
+    let Some((id, position)) = letter else { return Ok(None) };
+    let event = event_log::at(reader, &[position])?.pop();
+    let event = event.ok_or_else(|| Fault::internal(format!("no event at {position}")))?;
+    Ok(Some((id, event)))
+}
+
+/// Notes why the first open letter of a subject failed again.
+pub(crate) fn failed_again(tx: &mut Tx<'_>, consumer: &str, subject: &str, fault: &Fault) -> Result<()> {
+    let Some((id, _)) = first(tx, consumer, subject)? else { return Ok(()) };
+    let reason = fault.to_string();
+    tx.execute("UPDATE dead_letter SET state = 'failed', reason = ? WHERE id = ?", &[(&reason).into(), (&id).into()])?;
+    Ok(())
 }
 
 pub(crate) fn resolve(tx: &mut Tx<'_>, id: DeadLetterId, state: &str) -> Result<()> {
@@ -121,6 +136,15 @@ pub(crate) fn resolve(tx: &mut Tx<'_>, id: DeadLetterId, state: &str) -> Result<
     tx.execute(
         "UPDATE dead_letter SET state = ?, resolved_at = ? WHERE id = ?",
         &[state.into(), now.into(), (&id).into()],
+    )?;
+    Ok(())
+}
+
+pub(crate) fn resolve_all(tx: &mut Tx<'_>, consumer: &str, state: &str) -> Result<()> {
+    let now = tx.now();
+    tx.execute(
+        "UPDATE dead_letter SET state = ?, resolved_at = ? WHERE consumer = ? AND resolved_at IS NULL",
+        &[state.into(), now.into(), consumer.into()],
     )?;
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! another database adds a variant here and in `sql`, and no context notices.
 
 use kernel::{Fault, Kind, Problem, problems};
+use rusqlite::ErrorCode;
 
 /// Replaces the type tokens of a migration.
 pub(crate) fn ddl(sql: &str) -> String {
@@ -21,11 +22,11 @@ pub(crate) const LIST_SIZES: [usize; 4] = [1, 8, 64, 512];
 
 /// Replaces `?*` by `size` keys of `arity` columns each.
 pub(crate) fn expand_list(sql: &str, size: usize, arity: usize) -> String {
-    let key = vec!["?"; arity].join(", ");
     let list = if arity == 1 {
-        vec![key; size].join(", ")
+        vec!["?"; size].join(", ")
     } else {
-        format!("VALUES {}", vec![format!("({key})"); size].join(", "))
+        let key = format!("({})", vec!["?"; arity].join(", "));
+        format!("VALUES {}", vec![key.as_str(); size].join(", "))
     };
     sql.replacen("?*", &list, 1)
 }
@@ -40,22 +41,46 @@ const DISK_FULL: Problem = Problem::new(
 /// This crate's entries of the catalogue of problems that stem from the database.
 pub(crate) const STORAGE_PROBLEMS: &[&Problem] = &[&DISK_FULL];
 
-/// Whether after this error nothing may be written until a restart: the outcome of a failed sync is unknown.
+/// Whether after this error of a write nothing may be written until a restart: the outcome of a failed sync is unknown.
+/// A page that cannot be read, or memory that cannot be had, has written nothing.
 pub(crate) fn is_fatal(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::SystemIoFailure | rusqlite::ErrorCode::DatabaseCorrupt)
-    )
+    use rusqlite::ffi;
+    match error.sqlite_error().map(|error| (error.code, error.extended_code)) {
+        Some((ErrorCode::SystemIoFailure, extended)) => !matches!(
+            extended,
+            ffi::SQLITE_IOERR_READ
+                | ffi::SQLITE_IOERR_SHORT_READ
+                | ffi::SQLITE_IOERR_NOMEM
+                | ffi::SQLITE_IOERR_SHMOPEN
+                | ffi::SQLITE_IOERR_SHMSIZE
+                | ffi::SQLITE_IOERR_SHMMAP
+                | ffi::SQLITE_IOERR_SHMLOCK
+        ),
+        Some((ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)) => true,
+        _ => false,
+    }
 }
 
 /// A driver's error as a fault.
 pub(crate) fn fault(error: &rusqlite::Error) -> Fault {
-    use rusqlite::ErrorCode as Code;
-    match error.sqlite_error_code() {
-        Some(Code::DiskFull) => Fault::new(&DISK_FULL, "the disk under the database is full").caused_by(error),
-        Some(Code::SystemIoFailure | Code::DatabaseBusy | Code::DatabaseLocked | Code::CannotOpen | Code::ReadOnly) => {
-            Fault::new(&problems::UNAVAILABLE, "the database cannot take the request just now").caused_by(error)
+    use ErrorCode as Code;
+    let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
+    match code {
+        // The index of the write-ahead log could not grow: that is a full disk too.
+        Some((Code::DiskFull, _) | (Code::SystemIoFailure, rusqlite::ffi::SQLITE_IOERR_SHMSIZE)) => {
+            Fault::new(&DISK_FULL, "the disk under the database is full").caused_by(error)
         }
+        Some((
+            Code::SystemIoFailure
+            | Code::DatabaseBusy
+            | Code::DatabaseLocked
+            | Code::CannotOpen
+            | Code::ReadOnly
+            | Code::DatabaseCorrupt
+            | Code::NotADatabase
+            | Code::OutOfMemory,
+            _,
+        )) => Fault::new(&problems::UNAVAILABLE, "the database cannot take the request just now").caused_by(error),
         _ => Fault::internal(error),
     }
 }

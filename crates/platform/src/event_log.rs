@@ -33,6 +33,9 @@ fn record(row: &Row<'_>) -> Result<EventRecord> {
 }
 
 pub(crate) fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64> {
+    if events.is_empty() {
+        return Ok(head(tx)? + 1);
+    }
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
     tx.execute(
         "UPDATE log_head SET position = position + ?, known_at = ? WHERE id = 1",
@@ -80,7 +83,7 @@ pub(crate) fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64> {
         .filter_map(|(position, event)| Some([event.correlation_id.as_deref()?.into(), position.into()]))
         .collect();
     tx.insert("event_correlation", ["correlationid", "position"], &correlated, OnDuplicate::Fail)?;
-    tx.head = Some(last);
+    tx.outcome.head = Some(last);
     Ok(first)
 }
 

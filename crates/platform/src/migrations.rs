@@ -55,7 +55,8 @@ pub(crate) fn run(connection: &Connection, stats: &Stats, groups: &[&[Migration]
             connection.execute("INSERT INTO migration (number, owner, applied_at) VALUES (?, ?, ?)", row)
         });
         if let Err(error) = applied {
-            connection.execute_batch("ROLLBACK").map_err(driver)?;
+            // It may have been rolled back already, and the first error is the one that helps.
+            let _ = connection.execute_batch("ROLLBACK");
             return Err(Fault::internal(format!("migration {} of {}: {error}", migration.number, migration.owner)));
         }
         connection.execute_batch("COMMIT").map_err(driver)?;

@@ -80,7 +80,7 @@ impl<'v> Listing<'v> {
             conditions.push(if page.descending { "id < ?" } else { "id > ?" });
             params.push(after.into());
         }
-        params.push((page.limit + 1).into());
+        params.push(page.limit.saturating_add(1).into());
         let order = if page.descending { "DESC" } else { "ASC" };
         let sql =
             format!("SELECT {} FROM {}{} ORDER BY id {order} LIMIT ?", self.columns, self.table, clause(&conditions));

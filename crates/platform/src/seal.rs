@@ -1,7 +1,7 @@
 //! The seal: a hash chain over the event store, one row per block. Whoever changes, removes or reorders a sealed event
 //! breaks the chain from there on. Entries of the ledger are covered, because their digests are in events.
 
-use kernel::{EventRecord, Fault, Result, Timestamp};
+use kernel::{Result, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::event_log;
@@ -10,6 +10,10 @@ use crate::tx::Tx;
 
 /// Events per block at most.
 const BLOCK: usize = 4_096;
+/// All columns of an event, in the order in which they are hashed.
+const COLUMNS: &str =
+    "position, id, aggregatetype, aggregateid, type, payload, occurred_at, shard, actor, causationid, correlationid";
+const COLUMN_COUNT: usize = 11;
 
 /// Where the chain of blocks ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,26 +26,34 @@ pub struct Seal {
     pub sealed_at: Timestamp,
 }
 
-fn link(previous: &[u8], events: &[EventRecord]) -> Vec<u8> {
+/// A stretch of the log: the hash over the hash before it and all columns of its events, and where it ends.
+struct Block {
+    hash: Vec<u8>,
+    events: usize,
+    last_position: i64,
+    /// The first position that is not there, if any.
+    missing: Option<i64>,
+}
+
+/// Hashes the events at `(after, up_to]`, at most `limit`, row by row: a block is never in memory as a whole.
+fn hash_block(reader: &Reader<'_>, previous: &[u8], after: i64, up_to: i64, limit: usize) -> Result<Block> {
     let mut hasher = Sha256::new();
     hasher.update(previous);
-    let mut part = |bytes: &[u8]| {
-        hasher.update((bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
-    };
-    for event in events {
-        part(&event.position.to_be_bytes());
-        part(event.id.as_bytes());
-        part(event.aggregate.as_bytes());
-        part(event.subject.as_bytes());
-        part(event.event_type.as_bytes());
-        part(event.payload.as_bytes());
-        part(&event.time.as_micros().to_be_bytes());
-        part(event.actor.as_bytes());
-        part(event.causation_id.as_ref().map_or(&[][..], |id| id.as_bytes()));
-        part(event.correlation_id.as_deref().unwrap_or_default().as_bytes());
-    }
-    hasher.finalize().to_vec()
+    let mut block = Block { hash: Vec::new(), events: 0, last_position: after, missing: None };
+    let sql =
+        format!("SELECT {COLUMNS} FROM outbox_event WHERE position > ? AND position <= ? ORDER BY position LIMIT ?");
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    reader.query(&sql, &[after.into(), up_to.into(), limit.into()], |row| {
+        let position = row.int(0)?;
+        if position != block.last_position + 1 {
+            block.missing.get_or_insert(block.last_position + 1);
+        }
+        block.last_position = position;
+        block.events += 1;
+        (0..COLUMN_COUNT).try_for_each(|column| row.canonical(column, |bytes| hasher.update(bytes)))
+    })?;
+    block.hash = hasher.finalize().to_vec();
+    Ok(block)
 }
 
 /// The last block, if there is one.
@@ -56,50 +68,47 @@ pub fn last(reader: &Reader<'_>) -> Result<Option<Seal>> {
 pub fn step(tx: &mut Tx<'_>) -> Result<usize> {
     let previous = last(tx)?;
     let after = previous.as_ref().map_or(0, |seal| seal.last_position);
-    let events = event_log::range(tx, after, i64::MAX, &[], BLOCK)?;
-    let Some(end) = events.last() else { return Ok(0) };
     let previous_hash = previous.map_or_else(|| vec![0; 32], |seal| seal.hash);
-    let hash = link(&previous_hash, &events);
-    let row = [end.position.into(), previous_hash.as_slice().into(), hash.as_slice().into(), tx.now().into()];
+    let block = hash_block(tx, &previous_hash, after, i64::MAX, BLOCK)?;
+    if block.events == 0 {
+        return Ok(0);
+    }
+    let row =
+        [block.last_position.into(), previous_hash.as_slice().into(), block.hash.as_slice().into(), tx.now().into()];
     tx.insert("seal", ["last_position", "previous_hash", "hash", "sealed_at"], &[row], OnDuplicate::Fail)?;
-    Ok(events.len())
+    Ok(block.events)
 }
 
-/// Checks gaps and the whole chain; answers the first difference in words, and the last sealed position.
+/// Checks gaps, the whole chain and the log's head; answers the first difference in words, and the last position up to
+/// which all is well.
 pub fn verify(reader: &Reader<'_>) -> Result<(Option<String>, i64)> {
     let sql = "SELECT last_position, previous_hash, hash FROM seal ORDER BY last_position";
     let blocks = reader.query(sql, &[], |row| Ok((row.int(0)?, row.bytes(1)?.to_vec(), row.bytes(2)?.to_vec())))?;
     let mut hash = vec![0; 32];
     let mut position = 0;
+    let missing = |missing: i64| Some(format!("position {missing} is missing from the log"));
     for (last_position, previous_hash, expected) in blocks {
-        let events = event_log::range(reader, position, last_position, &[], usize::MAX)?;
-        for event in &events {
-            if event.position != position + 1 {
-                return Ok((Some(format!("position {} is missing from the log", position + 1)), position));
-            }
-            position = event.position;
+        let block = hash_block(reader, &hash, position, last_position, usize::MAX)?;
+        let gap = block.missing.or_else(|| (block.last_position < last_position).then_some(block.last_position + 1));
+        if let Some(gap) = gap {
+            return Ok((missing(gap), position));
         }
-        if position != last_position {
-            return Ok((Some(format!("position {} is missing from the log", position + 1)), position));
-        }
-        if previous_hash != hash || link(&hash, &events) != expected {
-            return Ok((
-                Some(format!("the block that ends at position {last_position} does not match its seal")),
-                position,
-            ));
+        if previous_hash != hash || block.hash != expected {
+            let first = position + 1;
+            let words = format!("the events at positions {first} to {last_position} do not match their seal");
+            return Ok((Some(words), position));
         }
         hash = expected;
+        position = last_position;
     }
-    let tail = event_log::range(reader, position, i64::MAX, &[], usize::MAX)?;
-    let mut expected = position;
-    for event in &tail {
-        expected += 1;
-        if event.position != expected {
-            return Ok((Some(format!("position {expected} is missing from the log")), position));
-        }
+    let tail = hash_block(reader, &hash, position, i64::MAX, usize::MAX)?;
+    if let Some(gap) = tail.missing {
+        return Ok((missing(gap), position));
     }
-    if event_log::head(reader)? != expected {
-        return Err(Fault::internal(format!("the log's head is not {expected}")));
+    let head = event_log::head(reader)?;
+    if head != tail.last_position {
+        let words = format!("the log's head is {head}, but its last event is at position {}", tail.last_position);
+        return Ok((Some(words), position));
     }
     Ok((None, position))
 }

@@ -12,7 +12,7 @@ use crate::db::Stats;
 use crate::dialect;
 
 /// A parameter; each kind has its own null, because servers want to know the type of a null.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value<'a> {
     /// A 64-bit integer: numbers, money, time.
     Int(Option<i64>),
@@ -175,6 +175,26 @@ impl Row<'_> {
         bytes.try_into().map(Some).map_err(|_| Fault::internal(format!("column {column} is not 16 bytes")))
     }
 
+    /// Hands out the column's kind and content as bytes that cannot be mistaken for another value's.
+    pub(crate) fn canonical(&self, column: usize, mut part: impl FnMut(&[u8])) -> Result<()> {
+        let mut long = |tag: u8, bytes: &[u8]| {
+            part(&[tag]);
+            part(&(bytes.len() as u64).to_be_bytes());
+            part(bytes);
+        };
+        match self.value(column)? {
+            ValueRef::Null => part(&[0]),
+            ValueRef::Integer(value) => {
+                part(&[1]);
+                part(&value.to_be_bytes());
+            }
+            ValueRef::Text(text) => long(2, text),
+            ValueRef::Blob(bytes) => long(3, bytes),
+            ValueRef::Real(_) => return Err(Fault::internal(format!("column {column} is a fraction"))),
+        }
+        Ok(())
+    }
+
     /// An id.
     pub fn id<K>(&self, column: usize) -> Result<Id<K>> {
         self.bytes16(column).map(Id::from_bytes)
@@ -238,7 +258,7 @@ impl Reader<'_> {
     }
 
     /// The rows of a SELECT whose last parameter is a list of keys, `(key) IN (?*)` or `(a, b) IN (?*)`; in chunks of
-    /// 512. The order of rows is that of the SELECT within each chunk.
+    /// 512. A key that is named twice has its rows once. The order of rows is that of the SELECT within each chunk.
     pub fn query_in<T, const N: usize>(
         &self,
         sql: &str,
@@ -247,6 +267,12 @@ impl Reader<'_> {
         mut map: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
+        let mut keys = std::borrow::Cow::Borrowed(keys);
+        if keys.len() > 512 {
+            // Two chunks must not name the same key.
+            keys.to_mut().sort_unstable();
+            keys.to_mut().dedup();
+        }
         for chunk in keys.chunks(512) {
             let size = dialect::LIST_SIZES.into_iter().find(|&size| size >= chunk.len()).unwrap_or(512);
             let padding = std::iter::repeat_n(&chunk[chunk.len() - 1], size - chunk.len());

@@ -5,19 +5,34 @@ use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use kernel::{EventRecord, Id, IdSource, NewEvent, Result, Timestamp};
+use kernel::{EventRecord, Fault, Id, IdSource, NewEvent, Result, Timestamp, problems};
 
+use crate::db::guard;
 use crate::dialect;
 use crate::event_log;
 use crate::sql::{OnDuplicate, Reader, Value};
 
-/// A write transaction. Everything done through it becomes visible together, or not at all.
+/// A write transaction. Everything done through it becomes visible together, or not at all: once a write has failed,
+/// nothing can be committed any more.
 pub struct Tx<'c> {
     pub(crate) reader: Reader<'c>,
     pub(crate) now: Timestamp,
     pub(crate) actor: &'c str,
-    pub(crate) ids: &'c Mutex<IdSource>,
+    ids: &'c Mutex<IdSource>,
+    pub(crate) outcome: Outcome,
+}
+
+/// What became of a transaction so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Outcome {
+    /// The last position that it gave out.
     pub(crate) head: Option<i64>,
+    /// Whether it changed any row.
+    pub(crate) changed: bool,
+    /// Whether a write failed: then it cannot be committed, whatever the caller makes of the fault.
+    pub(crate) failed: bool,
+    /// Whether that was a failed write to the disk.
+    pub(crate) sync_failed: bool,
 }
 
 impl<'c> Deref for Tx<'c> {
@@ -25,6 +40,12 @@ impl<'c> Deref for Tx<'c> {
 
     fn deref(&self) -> &Reader<'c> {
         &self.reader
+    }
+}
+
+impl<'c> Tx<'c> {
+    pub(crate) fn new(reader: Reader<'c>, now: Timestamp, actor: &'c str, ids: &'c Mutex<IdSource>) -> Self {
+        Self { reader, now, actor, ids, outcome: Outcome::default() }
     }
 }
 
@@ -41,7 +62,7 @@ impl Tx<'_> {
 
     /// A fresh id.
     pub fn new_id<K>(&self) -> Id<K> {
-        self.ids.lock().expect("no thread panics while it makes an id").next(self.now)
+        guard(self.ids).next(self.now)
     }
 
     /// A statement with `?` parameters; answers the number of rows that it matched.
@@ -115,11 +136,25 @@ impl Tx<'_> {
             return Ok(0);
         }
         self.reader.stats.statements.fetch_add(1, Ordering::Relaxed);
-        let driver = |error: rusqlite::Error| dialect::fault(&error);
-        let mut statement = self.reader.connection.prepare_cached(sql).map_err(driver)?;
+        // Some errors make the database roll back by itself; whatever came afterwards would commit row by row.
+        if self.reader.connection.is_autocommit() {
+            self.outcome.failed = true;
+            return Err(Fault::new(&problems::UNAVAILABLE, "the database has ended the transaction"));
+        }
+        let matched = self.run_rows(sql, rows).map_err(|error| {
+            self.outcome.failed = true;
+            self.outcome.sync_failed |= dialect::is_fatal(&error);
+            dialect::fault(&error)
+        })?;
+        self.outcome.changed |= matched > 0;
+        Ok(matched)
+    }
+
+    fn run_rows<'r, R: AsRef<[Value<'r>]>>(&self, sql: &str, rows: &[R]) -> rusqlite::Result<usize> {
+        let mut statement = self.reader.connection.prepare_cached(sql)?;
         let mut matched = 0;
         for row in rows {
-            matched += statement.execute(rusqlite::params_from_iter(row.as_ref())).map_err(driver)?;
+            matched += statement.execute(rusqlite::params_from_iter(row.as_ref()))?;
         }
         Ok(matched)
     }
