@@ -7,8 +7,10 @@
 mod bench;
 mod chaos;
 mod check;
+mod demo;
 mod docs;
 mod load;
+mod openapi;
 mod process;
 mod sim;
 mod test;

@@ -14,6 +14,14 @@ const STEPS: &[Step] = &[
     Step { name: "licences",   budget_minutes: 1,  needs: Some("cargo-deny"), run: licences,   last_word: false },
     Step { name: "build",      budget_minutes: 10, needs: None,               run: build,      last_word: true },
     Step { name: "tests",      budget_minutes: 4,  needs: None,               run: tests,      last_word: false },
+    Step { name: "simulation", budget_minutes: 3,  needs: None,               run: simulation, last_word: false },
+    Step { name: "planted",    budget_minutes: 4,  needs: None,               run: planted,    last_word: false },
+    Step { name: "chaos",      budget_minutes: 4,  needs: None,               run: chaos,      last_word: false },
+    Step { name: "disk",       budget_minutes: 2,  needs: Some("strace"),     run: disk,       last_word: false },
+    Step { name: "overload",   budget_minutes: 1,  needs: None,               run: overload,   last_word: false },
+    Step { name: "gates",      budget_minutes: 2,  needs: Some("strace"),     run: gates,      last_word: false },
+    Step { name: "demo",       budget_minutes: 2,  needs: Some("python3"),    run: crate::demo::recomputed, last_word: false },
+    Step { name: "openapi",    budget_minutes: 5,  needs: Some("schemathesis"), run: crate::openapi::conforms, last_word: false },
 ];
 
 /// One proof.
@@ -165,6 +173,39 @@ fn build(root: &Path) -> Result<Tally> {
 
 fn tests(root: &Path) -> Result<Tally> {
     cargo_tests(cargo(root, ["test", "--profile", "ci", "--workspace", "--no-fail-fast"]))
+}
+
+fn simulation(root: &Path) -> Result<Tally> {
+    crate::sim::seeded(root, crate::sim::Seeds { count: 500, first: 0 })
+}
+
+/// Three planted bugs, as a proof that the simulation can fail; `cargo x sim --planted` runs them all.
+fn planted(root: &Path) -> Result<Tally> {
+    crate::sim::planted(root, crate::sim::Seeds { count: 40, first: 0 }, Some(3))
+}
+
+fn chaos(root: &Path) -> Result<Tally> {
+    again(root, &["chaos", "--kills", "30"])
+}
+
+fn disk(root: &Path) -> Result<Tally> {
+    again(root, &["chaos", "--disk"])
+}
+
+fn overload(root: &Path) -> Result<Tally> {
+    again(root, &["chaos", "--overload"])
+}
+
+fn gates(root: &Path) -> Result<Tally> {
+    again(root, &["bench", "--gates"])
+}
+
+/// Another task of this task runner, as a step.
+fn again(root: &Path, arguments: &[&str]) -> Result<Tally> {
+    let mut task = Command::new(std::env::current_exe()?);
+    task.args(arguments).current_dir(root);
+    must_run(&format!("cargo x {}", arguments.join(" ")), "failed", task)?;
+    Ok(Tally { passed: 1, failed: 0 })
 }
 
 /// Runs a `cargo test` and counts what it ran; nothing at all counts as an error.
