@@ -64,6 +64,7 @@ pub(super) const FIGURES: &[Figure] = &[
     goal("readable-p99", "readable", "… p99", "ms", Lower, (60.0, 25.0)),
     goal("bare", "bare", "bulk against the same rows written by a bare multi-row loop", "x", Higher, (0.5, 0.8)),
     fact("bare-loop", "bare", "… the bare loop", "conversions/s", Higher),
+    fact("bare-log-only", "bare", "… the bare loop that never moves its log into the database", "conversions/s", Higher),
     goal("one-transaction", "one-transaction", "single POSTs against one transaction per request", "x", Higher, (5.0, 8.0)),
     fact("one-transaction-rate", "one-transaction", "… one transaction per request", "/s", Higher),
     fact("same", "same", "A against A: the noise of a ratio", "x", Higher),

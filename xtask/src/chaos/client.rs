@@ -25,10 +25,13 @@ pub(super) enum Kind {
     Refund,
     Touch,
     Partner,
+    Payout,
+    /// A change of a payout's state.
+    Command,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Sale, Self::Refund, Self::Touch, Self::Partner];
+    const ALL: [Self; 6] = [Self::Sale, Self::Refund, Self::Touch, Self::Partner, Self::Payout, Self::Command];
 
     /// As the journal writes it.
     pub(super) fn name(self) -> &'static str {
@@ -37,6 +40,8 @@ impl Kind {
             Self::Refund => "refund",
             Self::Touch => "touch",
             Self::Partner => "partner",
+            Self::Payout => "payout",
+            Self::Command => "command",
         }
     }
 
@@ -52,7 +57,7 @@ pub(super) struct Request {
     kind: Kind,
     /// Natural keys, one per item.
     keys: Vec<String>,
-    path: &'static str,
+    path: String,
     headers: String,
     body: String,
     /// When it was sent last.
@@ -74,6 +79,10 @@ pub(super) struct Client {
     pub(super) refunds: BTreeMap<String, Refund>,
     /// Acknowledged sales without a refund.
     refundable: Vec<String>,
+    /// Payouts that wait for `approve` or `submit`.
+    steps: Vec<(String, &'static str)>,
+    /// The cut-off of payouts: when this server was reached first.
+    cut_off: String,
     under_way: BTreeMap<u64, Request>,
     /// Requests without an answer, or with one that promises nothing.
     pub(super) unknown: Vec<Request>,
@@ -98,6 +107,8 @@ impl Client {
             sales: BTreeMap::new(),
             refunds: BTreeMap::new(),
             refundable: Vec::new(),
+            steps: Vec::new(),
+            cut_off: now(),
             under_way: BTreeMap::new(),
             unknown: Vec::new(),
             acknowledged: Vec::new(),
@@ -111,6 +122,7 @@ impl Client {
     /// Speaks to a restarted server from now on.
     pub(super) fn reach(&mut self, control: Control) {
         self.scene.control = control;
+        self.cut_off = now();
     }
 
     /// Fails when the server answered something that is neither a success nor a refusal under stress.
@@ -140,7 +152,8 @@ impl Client {
             for (item, key) in items.into_iter().zip(&request.keys) {
                 let known = before.get(&(request.kind, key.clone())).map(String::as_str);
                 ensure!(item["id"].as_str() == known, "repeating {key}, known as {known:?}, answered {item}");
-                let repeated = request.kind == Kind::Partner || item["duplicate"] == true;
+                // A stored reply to an Idempotency-Key is the first one, without a mark in the body.
+                let repeated = !request.headers.is_empty() || item["duplicate"] == true;
                 ensure!(repeated, "repeating {key} was not seen as a repetition: {item}");
             }
         }
@@ -148,17 +161,22 @@ impl Client {
     }
 
     fn send(&self, request: &Request) -> Result<Answer> {
-        self.scene.control.send("POST", request.path, &request.headers, request.body.as_bytes())
+        self.scene.control.send("POST", &request.path, &request.headers, request.body.as_bytes())
     }
 
-    fn fact(kind: Kind, path: &'static str, key: String, body: &Value) -> Request {
-        Request { kind, keys: vec![key], path, headers: String::new(), body: body.to_string(), sent: None }
+    fn fact(kind: Kind, path: &str, key: String, body: &Value) -> Request {
+        let (path, body) = (path.to_owned(), body.to_string());
+        Request { kind, keys: vec![key], path, headers: String::new(), body, sent: None }
+    }
+
+    fn command(kind: Kind, path: &str, key: String, body: &Value) -> Request {
+        Request { headers: format!("idempotency-key: {key}\r\n"), ..Self::fact(kind, path, key, body) }
     }
 
     fn sale(&mut self) -> (String, Value) {
         self.next += 1;
         let (number, key) = (self.next, format!("s{}", self.next));
-        let amount = i64::try_from(100 + self.random.below(99_900)).expect("small");
+        let amount = i64::try_from(100 + self.random.below(19_900)).expect("small");
         let partner = self.random.below(scene::PARTNERS);
         let mut sale = json!({
             "source": SOURCE, "external_id": key, "campaign_id": self.scene.campaign_id,
@@ -201,14 +219,27 @@ impl Client {
         self.next += 1;
         let key = format!("p{}", self.next);
         let body = scene::partner(&key, &format!("{key}@example.com"));
-        let headers = format!("idempotency-key: {key}\r\n");
-        Request { headers, ..Self::fact(Kind::Partner, "/v1/partners", key, &body) }
+        Self::command(Kind::Partner, "/v1/partners", key, &body)
+    }
+
+    /// The next step of a payout that exists, or another payout.
+    fn payout(&mut self) -> Request {
+        self.next += 1;
+        let key = format!("o{}", self.next);
+        match self.steps.pop() {
+            Some((id, step)) => Self::command(Kind::Command, &format!("/v1/payouts/{id}/{step}"), key, &json!({})),
+            None => {
+                let body = json!({"currency": "USD", "cut_off": self.cut_off});
+                Self::command(Kind::Payout, "/v1/payouts", key, &body)
+            }
+        }
     }
 
     fn bulk(&mut self) -> Request {
         let (keys, items): (Vec<_>, Vec<_>) = (0..PER_BULK).map(|_| self.sale()).unzip();
         let body = json!({"items": items}).to_string();
-        Request { kind: Kind::Sale, keys, path: "/v1/conversions/bulk", headers: String::new(), body, sent: None }
+        let path = "/v1/conversions/bulk".to_owned();
+        Request { kind: Kind::Sale, keys, path, headers: String::new(), body, sent: None }
     }
 
     fn choose(&mut self) -> Request {
@@ -227,6 +258,7 @@ impl Client {
             },
             10..14 => self.touch(),
             14..16 => self.partner(),
+            16..17 => self.payout(),
             _ => {
                 let (key, body) = self.sale();
                 Self::fact(Kind::Sale, "/v1/conversions", key, &body)
@@ -240,6 +272,9 @@ impl Client {
             *self.refusals.entry((status, problem)).or_default() += 1;
             self.unknown.push(request.clone());
             return;
+        }
+        if matches!(request.kind, Kind::Payout | Kind::Command) && matches!(status, 409 | 422) {
+            return; // nothing to pay, or another payout was first
         }
         let reply: Value = serde_json::from_slice(body).unwrap_or_default();
         let is_bulk = request.path.ends_with("/bulk");
@@ -256,9 +291,13 @@ impl Client {
             return;
         }
         for (item, key) in items.iter().zip(&request.keys) {
-            self.journal.note(request.kind, key, item["id"].as_str().unwrap_or_default());
-            if request.kind == Kind::Sale {
-                self.refundable.push(key.clone());
+            let id = item["id"].as_str().unwrap_or_default();
+            self.journal.note(request.kind, key, id);
+            match request.kind {
+                Kind::Sale => self.refundable.push(key.clone()),
+                Kind::Payout => self.steps.push((id.to_owned(), "approve")),
+                Kind::Command if request.path.ends_with("/approve") => self.steps.push((id.to_owned(), "submit")),
+                _ => {}
             }
         }
         self.last_acknowledged_sent = self.last_acknowledged_sent.max(request.sent);
@@ -273,6 +312,12 @@ impl Client {
     }
 }
 
+/// The wall clock as the API writes it, from the one program that formats it.
+fn now() -> String {
+    let output = std::process::Command::new("date").args(["-u", "+%FT%TZ"]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
 impl Traffic for Client {
     fn next(&mut self, buffer: &mut Vec<u8>) -> Option<u64> {
         if self.refusals.values().sum::<u64>() >= self.enough_refusals {
@@ -281,7 +326,7 @@ impl Traffic for Client {
         let mut request = self.choose();
         buffer.clear();
         let key = &self.scene.control.key;
-        buffer.extend(render("POST", request.path, &request.headers, key, request.body.as_bytes()));
+        buffer.extend(render("POST", &request.path, &request.headers, key, request.body.as_bytes()));
         request.sent = Some(Instant::now());
         self.next += 1;
         self.under_way.insert(self.next, request);

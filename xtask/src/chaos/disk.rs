@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::seen::Seen;
-use super::{report, settle, start};
+use super::{ARGUMENTS, report, settle, start};
 use crate::load::control::Control;
 use crate::load::server::{Alpes, Running, Start};
 use crate::load::{Run, open};
@@ -105,7 +105,7 @@ fn full_disk(binary: &Path, place: &Path, disk: &Tmpfs, seed: u64) -> Result<()>
 
 /// Restarts without the fault, compares, repeats what has no answer, lets the reactions finish and verifies.
 fn restart(alpes: &Alpes, key: &str, mut client: Client) -> Result<usize> {
-    let running = alpes.serve(&Start::default(), key)?;
+    let running = alpes.serve(&Start::with(&ARGUMENTS), key)?;
     client.reach(running.control.clone());
     let mut seen = Seen::default();
     seen.pull(&running.control)?;

@@ -49,6 +49,8 @@ const CONNECTIONS: usize = 16;
 const ROUNDS_PER_DATABASE: usize = 10;
 /// How long a named crash point may take to be reached.
 const REACHED_WITHIN: Duration = Duration::from_secs(8);
+/// Payouts of any size pass without a second person, whom the client does not have.
+const ARGUMENTS: [&str; 2] = ["--payout-approval-limit-minor", "1000000000000"];
 /// What `abort` ends a process with.
 const SIGABRT: i32 = 6;
 
@@ -158,7 +160,7 @@ impl World {
         ensure!(reached, "the crash point was not reached within {REACHED_WITHIN:?}");
         let acknowledged = self.client.journal.acknowledged()?.len() - before;
         let unknown = self.client.unknown.len();
-        let running = self.alpes.serve(&Start::default(), &self.key)?;
+        let running = self.alpes.serve(&Start::with(&ARGUMENTS), &self.key)?;
         self.recover(&running)?;
         println!("{number:>5}  {death:<44} {acknowledged:>6} {unknown:>8} {:>9}", running.ready_after.as_millis());
         Ok(self)
@@ -178,7 +180,7 @@ impl World {
 
     /// Whether the server died as planned.
     fn load_until_death(mut self, death: &Death) -> Result<(Self, bool)> {
-        let mut start = Start::default();
+        let mut start = Start::with(&ARGUMENTS);
         let limit = match death {
             Death::Kill(after) => *after,
             Death::Point { name, nth } => {
@@ -218,7 +220,7 @@ impl World {
     /// Lets the reactions finish, compares everything from the first event on, stops and verifies. Returns how many
     /// facts were acknowledged.
     fn finish(mut self) -> Result<usize> {
-        let running = self.alpes.serve(&Start::default(), &self.key)?;
+        let running = self.alpes.serve(&Start::with(&ARGUMENTS), &self.key)?;
         self.client.reach(running.control.clone());
         let count = settle(&self.client, &running)?;
         running.stop()?;
@@ -228,10 +230,11 @@ impl World {
     }
 }
 
-/// A server with a scene on a fresh database, and a client for it.
+/// A server with a scene on a fresh database, and a client for it. Holds end at once, so that approvals and payouts
+/// are under way too.
 fn start(alpes: &Alpes, place: &Path, seed: u64) -> Result<(Running, Client)> {
-    let running = alpes.serve_with_key(&Start::default())?;
-    let scene = Scene::create(running.control.clone(), 30)?;
+    let running = alpes.serve_with_key(&Start::with(&ARGUMENTS))?;
+    let scene = Scene::create(running.control.clone(), 0)?;
     let journal: PathBuf = place.join("journal");
     Ok((running, Client::new(scene, Journal::create(&journal)?, seed)))
 }

@@ -13,13 +13,15 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const TIME: Duration = Duration::from_secs(8);
 /// Share of the capacity that must still be served, in percent.
 const SERVED_PERCENT: u64 = 90;
-/// More requests than the server's queue holds wait at a time, or nothing would ever be refused.
+/// More requests wait at a time than the queue holds, or nothing would ever be refused.
 const CONNECTIONS: usize = 4_096;
+/// The queue is made smaller than by default, so that a few thousand connections fill it.
+const ARGUMENTS: [&str; 2] = ["--intake-queue", "1024"];
 
 /// Measures the capacity, then sends twice as much.
 pub(super) fn run(binary: &Path, place: &Path) -> Result<()> {
     let alpes = Alpes::fresh(binary, &place.join("overload"))?;
-    let running = alpes.serve_with_key(&Start::default())?;
+    let running = alpes.serve_with_key(&Start::with(&ARGUMENTS))?;
     let scene = Scene::create(running.control.clone(), 30)?;
     let address = running.control.address;
     let conversions = |source: &str| Conversions::new(&scene, source, 1, 0, 1 << 39);

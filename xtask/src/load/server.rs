@@ -70,7 +70,7 @@ impl Alpes {
     /// When the command fails.
     pub(crate) fn create_key(&self) -> Result<String> {
         let (_, json) = self.command(&["keys", "create", "--name", "bench", "--scopes", "*"])?;
-        Ok(json["key"].as_str().context("keys create printed no key")?.to_owned())
+        Ok(json["key"].as_str().with_context(|| format!("keys create printed no key: {json}"))?.to_owned())
     }
 
     /// Runs `verify`.
