@@ -3,13 +3,14 @@
 
 use events::campaigns::Terms;
 use events::commissions::CommissionState;
-use events::conversions::{Attributed, ConversionKind, Line, Refunded, Refunds, Rule};
+use events::conversions::{Attributed, ConversionKind, Line, Refunds, Rule};
 use kernel::{CommissionId, Currency, EventRecord, Fault, Money, Result, Timestamp, hex};
 use ledger::PostedEntry;
 use platform::{Reader, event_log};
 use serde::{Deserialize, Serialize};
 
 use crate::book::profiles;
+use crate::check::refunds_of;
 use crate::commission::{Commission, inputs_digest};
 use crate::model::{Inputs, Skip, Step, after, calculate, kept};
 use crate::views::{self, CommissionView};
@@ -243,12 +244,10 @@ pub fn explanation(reader: &Reader<'_>, id: CommissionId) -> Result<ExplanationV
     let terms = applied_terms(reader, &row, &decision)?;
     let inputs = Inputs::of(&decision, row.bonus_customer.is_none());
     let calculation = calculate(&terms.terms, &inputs)?;
-    let refunds = refunds_at(source(row.refund_position)?)?;
+    let refunds = refunds_of(source(row.refund_position)?)?;
     let history = event_log::of_subject(reader, &id.to_string(), 0, HISTORY)?;
     let positions: Vec<i64> = history.iter().map(|record| record.position).collect();
-    // A list of positions is padded with its last one: each entry is shown once.
-    let mut entries = ledger::entries_at(reader, &positions)?;
-    entries.dedup_by_key(|entry| (entry.position, entry.line));
+    let entries = ledger::entries_at(reader, &positions)?;
     Ok(ExplanationView {
         inputs: inputs_view(&row, record, &decision),
         terms,
@@ -275,15 +274,6 @@ fn applied_terms(reader: &Reader<'_>, row: &Commission, decision: &Attributed) -
     let version =
         version.ok_or_else(|| Fault::internal(format!("{} names unknown terms {}", row.id, row.terms_version)))?;
     Ok(TermsView { version: version.version, valid_from: Some(version.valid_from), terms: version.terms })
-}
-
-/// The refunds that an event tells.
-pub(crate) fn refunds_at(record: &EventRecord) -> Result<Refunds> {
-    if record.is::<Refunded>() {
-        record.decode::<Refunded>().map(|event| event.refunds)
-    } else {
-        record.decode::<Attributed>().map(|event| event.refunds)
-    }
 }
 
 fn inputs_view(row: &Commission, record: &EventRecord, decision: &Attributed) -> InputsView {

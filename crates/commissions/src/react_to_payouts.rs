@@ -71,7 +71,7 @@ fn chosen(
         rows.retain(|row| {
             (row.state, row.partner_id, row.currency) == (State::Approved, line.partner_id, event.currency)
         });
-        // A list that repeats an id (or is padded to a length) still means it once.
+        // A list that repeats an id still means it once.
         rows.sort_by_key(|row| row.id);
         rows.dedup_by_key(|row| row.id);
         store(tx, rows, &mut change)?;
