@@ -73,3 +73,102 @@ pub(crate) fn applied(partner: &PartnerView) -> Applied {
         external_refs: partner.external_refs.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use events::partners::PartnerState;
+
+    use super::*;
+    use crate::testing::{application, day, email, reference, world};
+    use crate::views;
+
+    #[test]
+    fn an_application_is_stored_published_and_told_without_personal_data() {
+        let world = world();
+        let apply = Apply {
+            email: Some(email("Ana@Example.org")),
+            country: Some(Country::try_from("CO".to_owned()).unwrap()),
+            external_refs: vec![reference("shopify", "77:a")],
+            metadata: serde_json::from_str(r#"{"tier": 3}"#).unwrap(),
+            ..application("Ana Torres")
+        };
+        let partner = world.apply(&apply).unwrap();
+        assert_eq!((partner.state, partner.version, partner.created_at), (PartnerState::Applied, 1, day(0)));
+        assert_eq!(partner.email, Some(email("Ana@Example.org")));
+        assert_eq!(world.read(|reader| views::one(reader, partner.id)), partner);
+        assert_eq!(world.profile(partner.id), Some(APPLIED));
+        assert_eq!(world.named("shopify:77:a"), Some(partner.id));
+        let told = world.events_after(0);
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].decode::<Applied>().unwrap(), applied(&partner));
+        assert_eq!(told[0].actor, "tester");
+        for personal in ["Ana", "Torres", "example.org", "CO"] {
+            assert!(!told[0].payload.contains(personal), "{}", told[0].payload);
+        }
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_email_address_is_unique_per_kind_whatever_its_case() {
+        let world = world();
+        let with = |kind, address| Apply { kind, email: Some(email(address)), ..application("A") };
+        world.apply(&with(PartnerKind::Affiliate, "a@example.org")).unwrap();
+        let fault = world.apply(&with(PartnerKind::Affiliate, "A@Example.ORG")).unwrap_err();
+        assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), ("email_taken", "/email"));
+        world.apply(&with(PartnerKind::Company, "a@example.org")).unwrap();
+        world.apply(&with(PartnerKind::Affiliate, "b@example.org")).unwrap();
+        // Any number of partners has none.
+        world.apply(&application("B")).unwrap();
+        world.apply(&application("C")).unwrap();
+        assert_eq!(world.db.head(), 5);
+    }
+
+    #[test]
+    fn an_external_reference_names_one_partner() {
+        let world = world();
+        let with = |references: &[Reference]| Apply { external_refs: references.to_vec(), ..application("A") };
+        let first = world.apply(&with(&[reference("shopify", "1"), reference("awin", "1")])).unwrap();
+        let fault = world.apply(&with(&[reference("awin", "2"), reference("awin", "1")])).unwrap_err();
+        assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), ("partner_reference_taken", "/external_refs/1"));
+        assert_eq!((world.named("awin:1"), world.named("awin:2")), (Some(first.id), None));
+        world.apply(&with(&[reference("awin", "2")])).unwrap();
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_refused_changes_nothing() {
+        let world = world();
+        let references = |count: usize| (0..count).map(|n| reference("s", &n.to_string())).collect::<Vec<_>>();
+        let long = "x".repeat(16_400);
+        for (pointer, apply) in [
+            ("/external_refs", Apply { external_refs: references(21), ..application("A") }),
+            ("/external_refs", Apply { external_refs: vec![reference("s", "1"); 2], ..application("A") }),
+            ("/external_refs/0/system", Apply { external_refs: vec![reference("a:b", "1")], ..application("A") }),
+            (
+                "/metadata",
+                Apply { metadata: serde_json::from_value(serde_json::json!({"a": long})).unwrap(), ..application("A") },
+            ),
+        ] {
+            let fault = world.apply(&apply).unwrap_err();
+            assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), ("invalid", pointer));
+        }
+        world.apply(&Apply { external_refs: references(20), ..application("A") }).unwrap();
+        assert_eq!(world.db.head(), 1);
+    }
+
+    #[test]
+    fn a_request_with_unknown_or_misleading_fields_is_not_read() {
+        for bad in [
+            r#"{"kind": "affiliate", "name": "A", "state": "active"}"#,
+            r#"{"kind": "robot", "name": "A"}"#,
+            r#"{"kind": "affiliate", "name": ""}"#,
+            r#"{"kind": "affiliate", "name": "A", "email": "a"}"#,
+            r#"{"kind": "affiliate", "name": "A", "country": "co"}"#,
+            r#"{"name": "A"}"#,
+        ] {
+            assert!(serde_json::from_str::<Apply>(bad).is_err(), "{bad}");
+        }
+        let least: Apply = serde_json::from_str(r#"{"kind": "affiliate", "name": "A"}"#).unwrap();
+        assert!(least.email.is_none() && least.external_refs.is_empty());
+    }
+}

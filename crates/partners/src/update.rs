@@ -77,3 +77,73 @@ impl Update {
         Ok(partner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Apply;
+    use crate::testing::{World, application, day, email, label, reference, world};
+
+    fn update(world: &World, id: PartnerId, json: &str) -> Result<PartnerView> {
+        let update: Update = serde_json::from_str(json).unwrap();
+        world.write(|tx| update.run(tx, id))
+    }
+
+    #[test]
+    fn what_is_absent_stays_and_null_removes() {
+        let world = world();
+        let apply = Apply { email: Some(email("a@example.org")), ..application("A") };
+        let before = world.apply(&apply).unwrap();
+        world.set_day(1);
+        let after = update(&world, before.id, r#"{"name": "B", "country": "PE"}"#).unwrap();
+        assert_eq!((&after.name, &after.email, after.version), (&label("B"), &before.email, 2));
+        assert_eq!((after.created_at, after.updated_at), (day(0), day(1)));
+        let after = update(&world, before.id, r#"{"email": null, "country": null}"#).unwrap();
+        assert_eq!((after.email, after.country, after.version), (None, None, 3));
+        assert_eq!(world.types_after(1), ["partners.updated.v1"; 2]);
+        // The address is free again.
+        world.apply(&apply).unwrap();
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_changed_is_not_told() {
+        let world = world();
+        let apply = Apply { email: Some(email("a@example.org")), ..application("A") };
+        let before = world.apply(&apply).unwrap();
+        world.set_day(1);
+        let after = update(&world, before.id, r#"{"name": "A", "email": "a@example.org", "external_refs": []}"#);
+        assert_eq!(after.unwrap(), before);
+        assert_eq!(update(&world, before.id, "{}").unwrap(), before);
+        assert_eq!(world.db.head(), 1);
+    }
+
+    #[test]
+    fn an_email_address_of_another_is_refused_and_ones_own_can_change_its_case() {
+        let world = world();
+        world.apply(&Apply { email: Some(email("a@example.org")), ..application("A") }).unwrap();
+        let second = world.apply(&Apply { email: Some(email("b@example.org")), ..application("B") }).unwrap();
+        assert_eq!(update(&world, second.id, r#"{"email": "A@example.org"}"#).unwrap_err().code(), "email_taken");
+        update(&world, second.id, r#"{"email": "B@example.org"}"#).unwrap();
+        let unknown = PartnerId::from_bytes([9; 16]);
+        assert_eq!(update(&world, unknown, "{}").unwrap_err().code(), "partner_not_found");
+    }
+
+    #[test]
+    fn references_are_only_added_to() {
+        let world = world();
+        let first = world.apply(&Apply { external_refs: vec![reference("a", "1")], ..application("A") }).unwrap();
+        let second = world.apply(&Apply { external_refs: vec![reference("a", "2")], ..application("B") }).unwrap();
+        let taken = r#"{"external_refs": [{"system": "a", "id": "1"}, {"system": "a", "id": "2"}]}"#;
+        assert_eq!(update(&world, first.id, taken).unwrap_err().code(), "partner_reference_taken");
+        let fault = update(&world, first.id, r#"{"external_refs": []}"#).unwrap_err();
+        assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), ("invalid", "/external_refs"));
+        let more = r#"{"external_refs": [{"system": "b", "id": "1"}, {"system": "a", "id": "1"}]}"#;
+        let after = update(&world, first.id, more).unwrap();
+        assert_eq!((world.named("a:1"), world.named("b:1")), (Some(first.id), Some(first.id)));
+        assert_eq!(world.named("a:2"), Some(second.id));
+        let told: Updated = world.events_after(2)[0].decode().unwrap();
+        assert_eq!(told.external_refs, after.external_refs);
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+}
