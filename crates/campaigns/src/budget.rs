@@ -35,3 +35,44 @@ impl ChangeBudget {
         Ok(campaign)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kernel::{Currency, Money};
+
+    use super::*;
+    use crate::CampaignAction;
+    use crate::testing::{amount, world};
+
+    #[test]
+    fn a_budget_is_set_changed_and_removed_to_the_cent() {
+        let world = world();
+        let id = world.active();
+        let head = world.db.head();
+        let change = |budget| world.write(|tx| ChangeBudget { budget }.run(tx, id));
+        assert_eq!(change(amount(100_001, "USD")).unwrap().budget, Some(Money::new(100_001, Currency::USD)));
+        assert_eq!(world.profile(id).unwrap().budget_minor, Some(100_001));
+        change(amount(100_001, "USD")).unwrap();
+        assert_eq!(world.db.head(), head + 1, "the same budget is not told");
+        change(amount(0, "USD")).unwrap();
+        assert_eq!(world.profile(id).unwrap().budget_minor, Some(0));
+        let fault = change(amount(5, "EUR")).unwrap_err();
+        assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), ("currency_mismatch", "/budget/currency"));
+        world.change(id, CampaignAction::Complete).unwrap();
+        // Late facts still earn in a campaign that is over, so its budget still matters.
+        assert_eq!(change(None).unwrap().budget, None);
+        assert_eq!(world.profile(id).unwrap().budget_minor, None);
+        let told: BudgetChanged = world.events_after(head + 3)[0].decode().unwrap();
+        assert_eq!(told, BudgetChanged { campaign_id: id, budget: None });
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_budget_is_removed_only_by_saying_so() {
+        assert!(serde_json::from_str::<ChangeBudget>("{}").is_err());
+        assert!(serde_json::from_str::<ChangeBudget>(r#"{"budget": null}"#).unwrap().budget.is_none());
+        assert!(
+            serde_json::from_str::<ChangeBudget>(r#"{"budget": {"amount_minor": -1, "currency": "USD"}}"#).is_err()
+        );
+    }
+}

@@ -110,3 +110,126 @@ pub(crate) fn created(campaign: &CampaignView) -> Created {
         external_refs: campaign.external_refs.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use events::campaigns::{CampaignProfile, CampaignState, TermsPublished};
+    use kernel::Money;
+
+    use super::*;
+    use crate::testing::{NOBODY, PARTNER, amount, creation, day, key, percent, reference, world};
+    use crate::views;
+
+    #[test]
+    fn a_draft_is_stored_published_and_told() {
+        let world = world();
+        let create = Create {
+            kind: Some(key("launch")),
+            ends_at: Some(day(90)),
+            budget: amount(100_000, "USD"),
+            owner_partner_id: Some(PARTNER),
+            tags: vec![key("summer")],
+            external_refs: vec![reference("shopify", "77")],
+            metadata: serde_json::from_str(r#"{"cost_center": 3}"#).unwrap(),
+            ..creation()
+        };
+        let campaign = world.create(&create).unwrap();
+        assert_eq!(world.read(|reader| views::one(reader, campaign.id)), campaign);
+        assert_eq!((campaign.state, campaign.version, campaign.created_at), (CampaignState::Draft, 1, day(10)));
+        let first = TermsVersion { version: 1, valid_from: day(0), published_at: day(10), terms: percent(800) };
+        let expected = CampaignProfile {
+            state: CampaignState::Draft,
+            currency: Currency::USD,
+            starts_at: day(0),
+            ends_at: Some(day(90)),
+            pauses: Vec::new(),
+            attribution: AttributionPolicy::default(),
+            terms: vec![first],
+            budget_minor: Some(100_000),
+        };
+        assert_eq!(world.profile(campaign.id), Some(expected));
+        assert_eq!(world.named("shopify:77"), Some(campaign.id));
+        let told = world.events_after(0);
+        let names = ["created", "terms_published", "budget_changed"].map(|name| format!("campaigns.{name}.v1"));
+        assert_eq!(world.types_after(0), names);
+        assert_eq!(told[0].decode::<Created>().unwrap(), created(&campaign));
+        assert_eq!(told[1].decode::<TermsPublished>().unwrap().valid_from, day(0));
+        let budget = Some(Money::new(100_000, Currency::USD));
+        assert_eq!(told[2].decode::<BudgetChanged>().unwrap(), BudgetChanged { campaign_id: campaign.id, budget });
+        assert!(!told.iter().any(|event| event.payload.contains("Summer")));
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_refused_changes_nothing_and_names_the_place() {
+        let world = world();
+        world.create(&Create { external_refs: vec![reference("s", "1")], ..creation() }).unwrap();
+        let window = |window_days| AttributionPolicy { window_days, ..AttributionPolicy::default() };
+        let long = "x".repeat(16_400);
+        for (code, pointer, create) in [
+            ("invalid", "/ends_at", Create { ends_at: Some(day(0)), ..creation() }),
+            ("currency_mismatch", "/budget/currency", Create { budget: amount(1, "EUR"), ..creation() }),
+            ("invalid", "/attribution/window_days", Create { attribution: window(0), ..creation() }),
+            ("invalid", "/attribution/window_days", Create { attribution: window(3_651), ..creation() }),
+            (
+                "invalid",
+                "/terms/components",
+                Create { terms: Terms { components: Vec::new(), ..percent(1) }, ..creation() },
+            ),
+            (
+                "invalid",
+                "/terms/cap_minor",
+                Create { terms: Terms { cap_minor: Some(-1), ..percent(1) }, ..creation() },
+            ),
+            ("invalid", "/terms/hold_days", Create { terms: Terms { hold_days: 3_651, ..percent(1) }, ..creation() }),
+            ("enrolled_partner_unknown", "/owner_partner_id", Create { owner_partner_id: Some(NOBODY), ..creation() }),
+            ("invalid", "/tags", Create { tags: vec![key("a"); 51], ..creation() }),
+            ("invalid", "/external_refs", Create { external_refs: vec![reference("s", "2"); 2], ..creation() }),
+            ("invalid", "/external_refs/0/system", Create { external_refs: vec![reference("s:", "2")], ..creation() }),
+            (
+                "campaign_reference_taken",
+                "/external_refs/1",
+                Create { external_refs: vec![reference("s", "2"), reference("s", "1")], ..creation() },
+            ),
+            (
+                "invalid",
+                "/metadata",
+                Create { metadata: serde_json::from_value(serde_json::json!({"a": long})).unwrap(), ..creation() },
+            ),
+        ] {
+            let fault = world.create(&create).unwrap_err();
+            assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), (code, pointer));
+        }
+        assert_eq!((world.db.head(), world.named("s:2")), (2, None));
+    }
+
+    #[test]
+    fn a_request_with_wrong_or_unknown_fields_is_not_read() {
+        let request = |change: &dyn Fn(&mut serde_json::Map<String, serde_json::Value>)| {
+            let mut request = serde_json::json!({
+                "name": "Summer", "currency": "USD", "starts_at": "2026-01-31T12:00:00Z",
+                "terms": {"components": [{"type": "percent", "basis_points": 800}]},
+            });
+            change(request.as_object_mut().unwrap());
+            serde_json::from_value::<Create>(request)
+        };
+        let least = request(&|_| {}).unwrap();
+        assert_eq!(least.attribution, AttributionPolicy::default());
+        assert_eq!((least.attribution.window_days, least.terms.hold_days), (30, 30));
+        for (name, value) in [
+            ("state", serde_json::json!("active")),
+            ("currency", serde_json::json!("usd")),
+            ("starts_at", serde_json::json!("2026-01-31")),
+            ("budget", serde_json::json!({"amount_minor": -1, "currency": "USD"})),
+            ("budget", serde_json::json!({"amount_minor": 1.5, "currency": "USD"})),
+            ("terms", serde_json::json!({"components": [{"type": "percent", "basis_points": 10_001}]})),
+            ("terms", serde_json::json!({"components": [{"type": "percent", "rate": 8}]})),
+            ("attribution", serde_json::json!({"model": "best_touch"})),
+        ] {
+            let read = request(&|request| {
+                request.insert(name.to_owned(), value.clone());
+            });
+            assert!(read.is_err(), "{name}: {value}");
+        }
+    }
+}

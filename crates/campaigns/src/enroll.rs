@@ -76,3 +76,108 @@ pub(crate) fn opened(enrollment: &EnrollmentView) -> EnrollmentOpened {
         to: enrollment.planned_to,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use events::campaigns::EnrollmentSpan;
+
+    use super::*;
+    use crate::CampaignAction;
+    use crate::testing::{NOBODY, OTHER_PARTNER, PARTNER, day, enrollment, key, world};
+
+    #[test]
+    fn an_enrolment_is_stored_published_and_told() {
+        let world = world();
+        let id = world.active();
+        let head = world.db.head();
+        let enroll = Enroll { code: Some(key("SUMMER")), to: Some(day(50)), ..enrollment(PARTNER) };
+        let view = world.enroll(id, &enroll).unwrap();
+        assert_eq!((view.state, view.opened_at, view.closed_at), (EnrollmentState::Open, day(10), None));
+        let span = EnrollmentSpan {
+            enrollment_id: view.id,
+            opened_at: day(10),
+            from: None,
+            to: Some(day(50)),
+            closed_at: None,
+        };
+        let published = world.enrollments(id, PARTNER);
+        assert_eq!(published.0, [span]);
+        // It reaches back to the campaign's start, and its end was known from the beginning.
+        assert!(published.covers(day(0), day(10)) && published.covers(day(49), day(10)));
+        assert!(!published.covers(day(50), day(10)) && !published.covers(day(0), day(9)));
+        assert_eq!(world.code("SUMMER"), Some(enrollments::code_owner(&view)));
+        assert_eq!(world.code("summer"), None);
+        let told = world.events_after(head);
+        assert_eq!((told.len(), told[0].decode::<EnrollmentOpened>().unwrap()), (1, opened(&view)));
+        assert_eq!(told[0].subject, view.id.to_string());
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_code_is_unique_in_the_installation_for_ever() {
+        let world = world();
+        let (first, second) = (world.active(), world.active());
+        let with_code = |partner_id| Enroll { code: Some(key("SUMMER")), ..enrollment(partner_id) };
+        let view = world.enroll(first, &with_code(PARTNER)).unwrap();
+        for (campaign, partner) in [(first, OTHER_PARTNER), (second, PARTNER)] {
+            let fault = world.enroll(campaign, &with_code(partner)).unwrap_err();
+            assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), ("code_taken", "/code"));
+        }
+        world.close(first, view.id, None).unwrap();
+        world.change(first, CampaignAction::Cancel).unwrap();
+        assert_eq!(world.enroll(second, &with_code(PARTNER)).unwrap_err().code(), "code_taken");
+        assert_eq!(world.code("SUMMER").unwrap().enrollment_id, view.id);
+    }
+
+    #[test]
+    fn enrolments_of_a_partner_in_a_campaign_do_not_overlap() {
+        let world = world();
+        let id = world.active();
+        let between =
+            |from: Option<u32>, to: Option<u32>| Enroll { from: from.map(day), to: to.map(day), ..enrollment(PARTNER) };
+        world.enroll(id, &between(Some(20), Some(30))).unwrap();
+        let head = world.db.head();
+        let overlapping = [
+            (None, None),
+            (Some(10), None),
+            (None, Some(21)),
+            (Some(29), Some(40)),
+            (Some(22), Some(23)),
+            (Some(20), Some(30)),
+        ];
+        for (from, to) in overlapping {
+            let fault = world.enroll(id, &between(from, to)).unwrap_err();
+            assert_eq!(fault.code(), "enrollment_overlaps", "{from:?} {to:?}");
+        }
+        assert_eq!(world.db.head(), head);
+        world.enroll(id, &between(None, Some(20))).unwrap();
+        world.enroll(id, &between(Some(30), None)).unwrap();
+        assert_eq!(world.enrollments(id, PARTNER).0.len(), 3);
+        // Others, and other campaigns, do not matter.
+        world.enroll(id, &enrollment(OTHER_PARTNER)).unwrap();
+        world.enroll(world.active(), &enrollment(PARTNER)).unwrap();
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_refused_changes_nothing() {
+        let world = world();
+        let id = world.active();
+        let head = world.db.head();
+        let backwards = Enroll { from: Some(day(20)), to: Some(day(20)), ..enrollment(PARTNER) };
+        let before_the_start = Enroll { to: Some(day(0)), ..enrollment(PARTNER) };
+        for (code, pointer, enroll) in [
+            ("enrolled_partner_unknown", "/partner_id", enrollment(NOBODY)),
+            ("invalid", "/to", backwards),
+            ("invalid", "/to", before_the_start),
+        ] {
+            let fault = world.enroll(id, &enroll).unwrap_err();
+            assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), (code, pointer));
+        }
+        assert_eq!(world.db.head(), head);
+        let unknown = CampaignId::from_bytes([9; 16]);
+        assert_eq!(world.enroll(unknown, &enrollment(PARTNER)).unwrap_err().code(), "campaign_not_found");
+        world.change(id, CampaignAction::Complete).unwrap();
+        assert_eq!(world.enroll(id, &enrollment(PARTNER)).unwrap_err().code(), "campaign_over");
+    }
+}

@@ -207,3 +207,83 @@ pub fn enrollments(
         .when("state = ?", filter.state.map(EnrollmentState::as_str))
         .page(reader, page, enrollment)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{OTHER_PARTNER, PARTNER, creation, day, enrollment, key, reference, world};
+    use crate::{CampaignAction, Create, Enroll};
+
+    #[test]
+    fn campaigns_meet_every_condition_page_by_page() {
+        let world = world();
+        let mut ids = Vec::new();
+        for number in 10..15 {
+            world.set_day(number);
+            let external_refs = vec![reference("s", &number.to_string())];
+            ids.push(world.create(&Create { external_refs, ..creation() }).unwrap().id);
+        }
+        world.change(ids[2], CampaignAction::Activate).unwrap();
+        let page = Page { include_total: true, ..Page::first(500) };
+        let found = |filter: CampaignFilter| -> Vec<usize> {
+            let paged = world.read(|reader| list(reader, &filter, &page));
+            assert_eq!(paged.total, i64::try_from(paged.items.len()).ok());
+            let place = |campaign: &CampaignView| ids.iter().position(|id| *id == campaign.id).unwrap();
+            paged.items.iter().map(place).collect()
+        };
+        let all = CampaignFilter::default;
+        assert_eq!(found(all()), [0, 1, 2, 3, 4]);
+        assert_eq!(found(CampaignFilter { state: Some(CampaignState::Draft), ..all() }), [0, 1, 3, 4]);
+        let dated = CampaignFilter { created_from: Some(day(11)), created_to: Some(day(13)), ..all() };
+        assert_eq!(found(dated), [1, 2]);
+        assert_eq!(found(CampaignFilter { external_ref: Some(reference("s", "13")), ..all() }), [3]);
+        assert_eq!(found(CampaignFilter { external_ref: Some(reference("s", "9")), ..all() }), [0; 0]);
+
+        let first = world.read(|reader| list(reader, &CampaignFilter::default(), &Page::first(3)));
+        assert_eq!((first.items.len(), first.next), (3, Some(*ids[2].as_bytes())));
+        let rest = Page { after: first.next, ..Page::first(3) };
+        let rest = world.read(|reader| list(reader, &CampaignFilter::default(), &rest));
+        assert_eq!(rest.items.iter().map(|campaign| campaign.id).collect::<Vec<_>>(), ids[3..]);
+        assert_eq!(rest.next, None);
+    }
+
+    #[test]
+    fn enrolments_are_listed_per_campaign_by_partner_and_state() {
+        let world = world();
+        let (id, other) = (world.active(), world.active());
+        let full = Enroll { code: Some(key("A")), from: Some(day(1)), to: Some(day(20)), ..enrollment(PARTNER) };
+        let first = world.enroll(id, &full).unwrap();
+        let second = world.enroll(id, &enrollment(OTHER_PARTNER)).unwrap();
+        let third = world.enroll(id, &Enroll { from: Some(day(20)), ..enrollment(PARTNER) }).unwrap();
+        world.enroll(other, &enrollment(PARTNER)).unwrap();
+        let first = world.close(id, first.id, Some(day(15))).unwrap();
+        assert_eq!((first.from, first.to, first.planned_to), (Some(day(1)), Some(day(15)), Some(day(20))));
+        let found = |partner_id, state| {
+            let filter = EnrollmentFilter { partner_id, state };
+            world.read(|reader| enrollments(reader, id, &filter, &Page::first(500))).items
+        };
+        assert_eq!(found(None, None), [first.clone(), second.clone(), third.clone()]);
+        assert_eq!(found(Some(PARTNER), None), [first.clone(), third.clone()]);
+        assert_eq!(found(None, Some(EnrollmentState::Open)), [second, third]);
+        assert_eq!(found(Some(PARTNER), Some(EnrollmentState::Closed)), [first]);
+        let unknown = CampaignId::from_bytes([9; 16]);
+        let answer = world.db.read(|r| enrollments(r, unknown, &EnrollmentFilter::default(), &Page::first(1)));
+        assert_eq!(answer.unwrap_err().code(), "campaign_not_found");
+    }
+
+    /// What the API answers; a stored campaign must decode for ever.
+    #[test]
+    fn the_shape_of_a_campaign_is_kept() {
+        let text = r#"{"id":"cmp_02081040g2081040g2081040g2","state":"completed","name":"Summer","kind":"launch",
+            "currency":"USD","starts_at":"2026-01-31T12:00:00Z","ends_at":null,"activated_at":"2026-01-31T12:00:00Z",
+            "ended_at":"2026-03-31T12:00:00Z","pauses":[{"from":"2026-02-01T12:00:00Z","to":"2026-02-02T12:00:00Z"}],
+            "budget":{"amount_minor":5,"currency":"USD"},"attribution":{"model":"last_touch","window_days":30},
+            "terms":[{"version":1,"valid_from":"2026-01-31T12:00:00Z","published_at":"2026-01-31T12:00:00Z",
+            "terms":{"components":[{"type":"percent","basis_points":800}],"hold_days":30}}],"owner_partner_id":null,
+            "tags":["a"],"external_refs":[{"system":"s","id":"1"}],"metadata":{"a":1},"provisional":false,
+            "created_at":"2026-01-31T12:00:00Z","updated_at":"2026-01-31T12:00:00Z","version":3}"#;
+        let campaign: CampaignView = serde_json::from_str(text).unwrap();
+        let stored: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_value(&campaign).unwrap(), stored);
+    }
+}
