@@ -1,10 +1,168 @@
 //! What `alpes verify` asks of this context: every fact has its event, every decision follows from the facts up to its
-//! position, nobody is first who came later, every sum of refunds is the sum of its parts.
+//! position, nobody counts as first who came later, every sum of refunds is the sum of its parts.
 
-use kernel::Result;
-use platform::{Check, Reader};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Recomputes and compares.
-pub fn check(_reader: &Reader<'_>) -> Result<Vec<Check>> {
-    Ok(Vec::new())
+use events::conversions::{ConversionState, Recorded, RefundKind, RefundRecorded, Rule, TouchRecorded};
+use kernel::{Amount, ConversionId, Event, Fault, Money, RefundId, Result, TouchId};
+use platform::{Check, Reader, Row, Value, event_log};
+
+use crate::load::{Wanted, conversions_after, load};
+use crate::model::book::{Book, UnknownReference};
+use crate::model::conversion::{Conversion, Moment};
+use crate::model::refund::{RefundState, RefundSum};
+
+const PAGE: i64 = 512;
+/// The first differences say what is wrong; the rest is counted nowhere.
+const MOST_DIFFERENCES: usize = 20;
+
+/// Recomputes and compares, page by page.
+pub fn check(reader: &Reader<'_>) -> Result<Vec<Check>> {
+    let mut facts = empty("every recorded fact has its event");
+    let mut decisions = empty("every attribution follows from the facts up to its position");
+    let mut firsts = empty("no later sale counts as a customer's first");
+    let mut refunds = empty("the refunds of a conversion are the sum of its parts");
+    let mut after = ConversionId::from_bytes([0; 16]);
+    loop {
+        let page = conversions_after(reader, after, PAGE)?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        let recorded: Vec<(i64, String)> = page.iter().map(|c| (c.position, c.id.to_string())).collect();
+        check_events(reader, Recorded::TYPE, &recorded, &mut facts)?;
+        let wanted = Wanted {
+            conversions: page.iter().map(|conversion| conversion.id).collect(),
+            customers: page.iter().filter_map(|conversion| conversion.customer).collect(),
+            ..Wanted::default()
+        };
+        let book = load(reader, &wanted, UnknownReference::Park)?;
+        for conversion in &page {
+            check_decision(&book, conversion, &mut decisions);
+            check_first(&book, conversion, &mut firsts);
+        }
+        check_refunds(reader, &page, &mut refunds)?;
+    }
+    let sql = "SELECT id, position FROM touch WHERE id > ? ORDER BY id LIMIT ?";
+    check_facts(reader, sql, TouchRecorded::TYPE, |id| TouchId::from_bytes(id).to_string(), &mut facts)?;
+    let sql = "SELECT id, position FROM refund WHERE id > ? ORDER BY id LIMIT ?";
+    check_facts(reader, sql, RefundRecorded::TYPE, |id| RefundId::from_bytes(id).to_string(), &mut facts)?;
+    Ok(vec![facts, decisions, firsts, refunds])
+}
+
+const fn empty(name: &'static str) -> Check {
+    Check { name, checked: 0, differences: Vec::new() }
+}
+
+fn differ(check: &mut Check, difference: String) {
+    if check.differences.len() < MOST_DIFFERENCES {
+        check.differences.push(difference);
+    }
+}
+
+fn check_facts(
+    reader: &Reader<'_>,
+    sql: &str,
+    event_type: &str,
+    text: fn([u8; 16]) -> String,
+    facts: &mut Check,
+) -> Result<()> {
+    let mut after = [0; 16];
+    loop {
+        let page =
+            reader.query(sql, &[(&after).into(), PAGE.into()], |row: &Row<'_>| Ok((row.bytes16(0)?, row.int(1)?)))?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.0;
+        let recorded: Vec<(i64, String)> = page.iter().map(|(id, position)| (*position, text(*id))).collect();
+        check_events(reader, event_type, &recorded, facts)?;
+    }
+}
+
+fn check_events(reader: &Reader<'_>, event_type: &str, recorded: &[(i64, String)], facts: &mut Check) -> Result<()> {
+    let positions: Vec<i64> = recorded.iter().map(|(position, _)| *position).collect();
+    let events = event_log::at(reader, &positions)?;
+    let told: BTreeSet<(i64, &str)> = events
+        .iter()
+        .filter(|event| event.event_type == event_type)
+        .map(|event| (event.position, event.subject.as_str()))
+        .collect();
+    for (position, id) in recorded {
+        facts.checked += 1;
+        if !told.contains(&(*position, id.as_str())) {
+            differ(facts, format!("{id}: no {event_type} at position {position}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_decision(book: &Book, conversion: &Conversion, decisions: &mut Check) {
+    let standing = &conversion.standing;
+    let (Some(position), Some(known_at)) = (standing.decided_from, standing.decided_at) else { return };
+    // A person's decision follows from no facts. What occurred after its decision would be judged by pauses and
+    // suspensions of which the decision could not know; a campaign's dates may have been moved since.
+    let moved = standing.reason.as_deref() == Some("outside_campaign");
+    if standing.rule == Some(Rule::Operator) || conversion.occurred_at > known_at || moved {
+        return;
+    }
+    decisions.checked += 1;
+    let was = (standing.state, standing.campaign_id, standing.partner_id);
+    match book.evaluate(conversion, Moment { position, time: known_at, known_at }) {
+        Ok(outcome) if (outcome.state, outcome.campaign_id, outcome.partner_id) == was => {}
+        Ok(outcome) => {
+            let is = (outcome.state, outcome.campaign_id, outcome.partner_id);
+            differ(decisions, format!("{}: decided {was:?}, recomputed {is:?}", conversion.id));
+        }
+        Err(wait) => differ(decisions, format!("{}: decided {was:?}, but must wait for {}", conversion.id, wait.key)),
+    }
+}
+
+fn check_first(book: &Book, conversion: &Conversion, firsts: &mut Check) {
+    let standing = &conversion.standing;
+    let (Some(purchases), ConversionState::Attributed) = (conversion.purchases(), standing.state) else { return };
+    firsts.checked += 1;
+    let earlier: Vec<&Conversion> = book
+        .of_customer(purchases.1)
+        .filter(|other| other.purchases() == Some(purchases) && other.order() < conversion.order())
+        .collect();
+    // One that was decided later may have come too late to take the first purchase away.
+    let known_then = earlier.iter().find(|other| other.standing.decided_from <= standing.decided_from);
+    if let Some(other) = known_then.filter(|_| standing.first_purchase) {
+        differ(firsts, format!("{}: says it is the first purchase, but {} was before it", conversion.id, other.id));
+    }
+    // One that left the campaign later may have left too late to hand it on.
+    let mut others = book.of_customer(purchases.1);
+    let nobody_left = others.all(|other| other.standing.decided_from <= standing.decided_from);
+    if !standing.first_purchase && earlier.is_empty() && nobody_left {
+        differ(firsts, format!("{}: is the first purchase, but its decision does not say so", conversion.id));
+    }
+}
+
+fn check_refunds(reader: &Reader<'_>, page: &[Conversion], refunds: &mut Check) -> Result<()> {
+    let keys: Vec<[Value<'_>; 2]> =
+        page.iter().map(|c| [c.source.as_str().into(), c.external_id.as_str().into()]).collect();
+    let sql = "SELECT conversion_source, conversion_external_id, kind, amount_minor, currency, state FROM refund \
+        WHERE (conversion_source, conversion_external_id) IN (?*) ORDER BY position";
+    let parts = reader.query_in(sql, &[], &keys, |row| {
+        let currency = row.opt_text(4)?.map(str::parse).transpose().map_err(Fault::internal)?;
+        let amount = row.opt_int(3)?.zip(currency).map(|(minor, currency)| Amount::new(Money::new(minor, currency)));
+        let key = (row.text(0)?.to_owned(), row.text(1)?.to_owned());
+        Ok((key, row.name::<RefundKind>(2)?, amount.transpose()?, row.name::<RefundState>(5)?))
+    })?;
+    let mut by_sale: BTreeMap<(String, String), Vec<_>> = BTreeMap::new();
+    for (key, kind, amount, state) in parts {
+        by_sale.entry(key).or_default().push((kind, amount, state));
+    }
+    for conversion in page {
+        refunds.checked += 1;
+        let mut sum = RefundSum::default();
+        let key = (conversion.source.clone(), conversion.external_id.clone());
+        for (kind, amount, state) in by_sale.remove(&key).unwrap_or_default() {
+            if state == RefundState::Applied && sum.add(conversion.amount, kind, amount).is_err() {
+                differ(refunds, format!("{}: a refund is applied that cannot be", conversion.id));
+            }
+        }
+        if sum != conversion.standing.refunds {
+            let (was, is) = (conversion.standing.refunds, sum);
+            differ(refunds, format!("{}: {was:?} is kept, the parts sum to {is:?}", conversion.id));
+        }
+    }
+    Ok(())
 }

@@ -149,19 +149,14 @@ impl Book {
         self.conversions.get(&id)
     }
 
-    /// The conversions of the book.
-    pub(crate) fn conversions(&self) -> impl Iterator<Item = &Conversion> {
-        self.conversions.values()
+    /// The conversions of the same customer.
+    pub(crate) fn of_customer(&self, customer: Customer) -> impl Iterator<Item = &Conversion> {
+        self.by_customer.get(&customer).into_iter().flatten().map(|id| &self.conversions[id])
     }
 
     /// A touch.
     pub(crate) fn touch(&self, id: TouchId) -> Option<&Touch> {
         self.touches.get(&id)
-    }
-
-    /// The touches of the book.
-    pub(crate) fn touches(&self) -> impl Iterator<Item = &Touch> {
-        self.touches.values()
     }
 
     /// What still waits, by key.
@@ -391,7 +386,7 @@ impl Book {
         condition: impl Fn(&Conversion) -> bool,
     ) -> Vec<ConversionId> {
         let Some((_, customer)) = purchases else { return Vec::new() };
-        let of_customer = self.by_customer.get(&customer).into_iter().flatten().map(|id| &self.conversions[id]);
+        let of_customer = self.of_customer(customer);
         let others = of_customer.filter(|other| other.id != id && other.purchases() == purchases && condition(other));
         others.map(|other| other.id).collect()
     }
