@@ -170,3 +170,106 @@ pub fn approve_adjustment(tx: &mut Tx<'_>, id: AdjustmentId) -> Result<Adjustmen
     )?;
     views::adjustment(tx, id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{World, commission, day, everything, partner, world};
+
+    fn ask(world: &World, amount_minor: i64) -> Result<AdjustmentView> {
+        let amount = Money::new(amount_minor, Currency::USD);
+        let request = RequestAdjustment { partner_id: partner(1), amount, reason: Reason::new("a gift").unwrap() };
+        world.write("asker", |tx| request.run(tx))
+    }
+
+    fn write_off(world: &World) -> Result<AdjustmentView> {
+        let request =
+            WriteOff { partner_id: partner(1), currency: Currency::USD, reason: Reason::new("gone").unwrap() };
+        world.write("asker", |tx| request.run(tx))
+    }
+
+    fn approve(world: &World, actor: &str, id: AdjustmentId) -> Result<AdjustmentView> {
+        world.write(actor, |tx| approve_adjustment(tx, id))
+    }
+
+    #[test]
+    fn up_and_down_are_posted_by_a_second_person_only() {
+        let world = world();
+        for (amount_minor, payable_minor) in [(5_00, 5_00), (-7_01, -2_01)] {
+            let asked = ask(&world, amount_minor).unwrap();
+            let before = world.balance(partner(1));
+            assert_eq!(approve(&world, "asker", asked.id).unwrap_err().code(), "second_person_needed");
+            assert_eq!(world.balance(partner(1)), before, "nothing is posted before");
+            let done = approve(&world, "other", asked.id).unwrap();
+            assert_eq!((done.state, done.approved_by.as_deref()), (AdjustmentState::Approved, Some("other")));
+            assert_eq!((done.amount.amount_minor, done.version), (amount_minor, 2));
+            assert_eq!(world.balance(partner(1)).payable_minor, payable_minor);
+            let head = world.db.head();
+            assert_eq!(approve(&world, "third", asked.id).unwrap(), done);
+            assert_eq!(world.db.head(), head);
+        }
+        assert_eq!(world.balance(partner(1)).adjusted_minor, -2_01);
+        world.assert_sound();
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let world = world();
+        for amount_minor in [0, i64::MIN, i64::MAX, 1_000_000_000_000_001] {
+            let fault = ask(&world, amount_minor).unwrap_err();
+            let pointer = fault.errors()[0].pointer.as_str();
+            assert_eq!((fault.code(), pointer), ("adjustment_amount", "/amount/amount_minor"));
+        }
+        let amount = Money::new(1, Currency::USD);
+        let request = RequestAdjustment { partner_id: partner(77), amount, reason: Reason::new("x").unwrap() };
+        assert_eq!(world.write("asker", |tx| request.run(tx)).unwrap_err().code(), "partner_unknown");
+        let unknown = AdjustmentId::from_bytes([1; 16]);
+        assert_eq!(approve(&world, "other", unknown).unwrap_err().code(), "adjustment_not_found");
+        assert_eq!(write_off(&world).unwrap_err().code(), "balance_not_negative");
+    }
+
+    #[test]
+    fn a_write_off_gives_up_at_most_what_is_still_negative() {
+        let world = world();
+        world.earn(partner(1), commission(1), 10_00);
+        world.create(&everything(day(0))).unwrap();
+        world.claw_back(partner(1), commission(1), 10_00, 0);
+        let asked = write_off(&world).unwrap();
+        assert_eq!((asked.kind, asked.amount.amount_minor), (AdjustmentKind::WriteOff, 10_00));
+        world.earn(partner(1), commission(2), 4_00);
+        assert_eq!(approve(&world, "asker", asked.id).unwrap_err().code(), "second_person_needed");
+        let done = approve(&world, "other", asked.id).unwrap();
+        assert_eq!(done.amount.amount_minor, 6_00);
+        let balance = world.balance(partner(1));
+        assert_eq!((balance.payable_minor, balance.written_off_minor, balance.adjusted_minor), (0, 6_00, 0));
+        world.assert_sound();
+    }
+
+    #[test]
+    fn a_write_off_of_a_balance_that_has_recovered_is_refused() {
+        let world = world();
+        let debt = ask(&world, -3_00).unwrap();
+        approve(&world, "other", debt.id).unwrap();
+        let asked = write_off(&world).unwrap();
+        world.earn(partner(1), commission(1), 3_00);
+        assert_eq!(approve(&world, "other", asked.id).unwrap_err().code(), "balance_not_negative");
+        world.assert_sound();
+    }
+
+    #[test]
+    fn adjustments_are_listed_by_partner_and_state() {
+        let world = world();
+        let ids = [1_00, 2_00, 3_00].map(|amount_minor| ask(&world, amount_minor).unwrap().id);
+        approve(&world, "other", ids[1]).unwrap();
+        let list = |filter: views::AdjustmentFilter, limit| {
+            world.read(|reader| views::adjustments(reader, &filter, &platform::Page::first(limit)))
+        };
+        let waiting = views::AdjustmentFilter { state: Some(AdjustmentState::Requested), ..Default::default() };
+        let found: Vec<AdjustmentId> = list(waiting, 10).items.into_iter().map(|view| view.id).collect();
+        assert_eq!(found, [ids[0], ids[2]]);
+        let first = list(views::AdjustmentFilter { partner_id: Some(partner(1)), ..Default::default() }, 2);
+        assert_eq!((first.items.len(), first.next), (2, Some(*ids[1].as_bytes())));
+        let other = views::AdjustmentFilter { partner_id: Some(partner(2)), ..Default::default() };
+        assert_eq!(list(other, 10).items, []);
+    }
+}

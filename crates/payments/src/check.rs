@@ -323,3 +323,111 @@ impl History {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kernel::{NewEvent, Reason};
+    use platform::Tx;
+
+    use super::*;
+    use crate::create_payout::entry;
+    use crate::gateways::sandbox::{Sandbox, SandboxRule, SandboxSettings};
+    use crate::testing::{World, commission, day, everything, partner, world};
+    use crate::{RequestAdjustment, approve_adjustment, cancel};
+
+    /// A world in which everything has happened: settled, failed, returned, cancelled, adjusted.
+    fn eventful() -> World {
+        let world = world();
+        (1..=4).for_each(|number| world.earn(partner(number), commission(number), 10_00));
+        let rules = BTreeMap::from([(partner(2), SandboxRule::Fail), (partner(3), SandboxRule::ReturnAfterSettlement)]);
+        world.submitted();
+        world.work(&Sandbox::new(1, SandboxSettings { rules, ..SandboxSettings::default() }), 4);
+        let id = world.create(&everything(day(0))).unwrap().id;
+        world.write("maker", |tx| cancel(tx, id)).unwrap();
+        world.create(&everything(day(0))).unwrap();
+        let reason = Reason::new("a gift").unwrap();
+        let amount = Money::new(-1_00, Currency::USD);
+        let request = RequestAdjustment { partner_id: partner(1), amount, reason };
+        let id = world.write("asker", |tx| request.run(tx)).unwrap().id;
+        world.write("other", |tx| approve_adjustment(tx, id)).unwrap();
+        world
+    }
+
+    fn differences(world: &World) -> [usize; 3] {
+        let checks = world.read(check);
+        [0, 1, 2].map(|index| checks[index].differences.len())
+    }
+
+    #[test]
+    fn a_sound_history_has_no_differences_and_is_really_looked_at() {
+        let world = eventful();
+        world.assert_sound();
+        let checked: Vec<i64> = world.read(check).iter().map(|check| check.checked).collect();
+        // Items are submitted, have outcomes, come back, are cancelled; then the batches; then the adjustment.
+        assert_eq!(checked[0], 4 + 4 + 1 + 2 + 4 + 1);
+        assert!(checked.iter().all(|checked| *checked > 10), "{checked:?}");
+    }
+
+    #[test]
+    fn every_planted_difference_is_found() {
+        type Plant = fn(&mut Tx<'_>) -> Result<()>;
+        let sql: [(&'static str, [usize; 3]); 6] = [
+            ("UPDATE payout_item SET state = 'pending' WHERE state = 'failed'", [0, 0, 2]),
+            ("UPDATE payout_item SET amount_minor = amount_minor + 1 WHERE state = 'settled'", [0, 0, 3]),
+            ("UPDATE payout SET content_digest = 'x' WHERE state = 'completed'", [0, 0, 1]),
+            ("UPDATE payout SET state = 'submitted' WHERE state = 'completed'", [0, 0, 2]),
+            ("DELETE FROM payout_item WHERE state = 'settled'", [0, 0, 2]),
+            ("UPDATE adjustment SET amount_minor = 100", [0, 0, 1]),
+        ];
+        for (statement, expected) in sql {
+            let world = eventful();
+            world.write("thief", |tx| tx.execute(statement, &[])).unwrap();
+            assert_eq!(differences(&world), expected, "{statement}: {:#?}", world.read(check));
+        }
+        let plants: [(Plant, [usize; 3]); 3] = [
+            // A second settlement, without an entry.
+            (|tx| settle(tx).map(|_| ()), [1, 1, 0]),
+            // A second settlement that pays twice.
+            (
+                |tx| {
+                    let (position, item) = settle(tx)?;
+                    ledger::post(tx, &[(position, 0, entry(&item, EntryKind::Settled))])
+                },
+                [1, 0, 0],
+            ),
+            // An entry too many at an event that has its own.
+            (
+                |tx| {
+                    let head = event_log::head(tx)?;
+                    let item = settled_item(tx)?;
+                    ledger::post(tx, &[(head, 1, entry(&item, EntryKind::Returned))])
+                },
+                [0, 1, 0],
+            ),
+        ];
+        for (plant, expected) in plants {
+            let world = eventful();
+            world.write("thief", plant).unwrap();
+            assert_eq!(differences(&world), expected, "{:#?}", world.read(check));
+        }
+    }
+
+    fn settled_item(reader: &Reader<'_>) -> Result<views::PayoutItemView> {
+        let sql = format!("SELECT {} FROM payout_item WHERE state = 'settled' ORDER BY id", views::ITEM);
+        Ok(reader.query_one(&sql, &[], views::item_row)?.unwrap())
+    }
+
+    fn settle(tx: &mut Tx<'_>) -> Result<(i64, views::PayoutItemView)> {
+        let item = settled_item(tx)?;
+        let event = told::ItemSettled {
+            payout_item_id: item.id,
+            payout_id: item.payout_id,
+            partner_id: item.partner_id,
+            amount_minor: item.amount.amount_minor,
+            currency: item.amount.currency,
+            reason: None,
+            entries: Vec::new(),
+        };
+        Ok((tx.publish(&[NewEvent::of(&event)])?, item))
+    }
+}

@@ -358,3 +358,220 @@ fn store_items(tx: &mut Tx<'_>, items: &[PayoutItemView]) -> Result<()> {
     ];
     tx.insert("payout_item", columns, &rows, OnDuplicate::Fail)
 }
+
+#[cfg(test)]
+mod tests {
+    use kernel::Currency;
+
+    use super::*;
+    use crate::model::CarriedReason;
+    use crate::testing::{SETTINGS, commission, day, everything, partner, world};
+    use crate::{approve, submit, views};
+
+    fn amounts(view: &PayoutView) -> Vec<(PartnerId, i64)> {
+        view.items.iter().map(|item| (item.partner_id, item.amount.amount_minor)).collect()
+    }
+
+    #[test]
+    fn an_item_is_what_was_payable_at_the_cut_off_plus_all_later_reversals() {
+        let world = world();
+        world.earn(partner(1), commission(1), 10_00);
+        world.earn(partner(2), commission(2), 20_00);
+        world.earn(partner(3), commission(3), 30_00);
+        world.set_time(day(2));
+        world.earn(partner(1), commission(4), 5_00);
+        world.claw_back(partner(1), commission(1), 3_33, 6_67);
+        world.claw_back(partner(2), commission(2), 20_00, 0);
+        world.claw_back(partner(2), commission(2), -20_00, 20_00);
+        world.set_time(day(3));
+        let payout = world.create(&everything(day(1))).unwrap();
+        // Partner 2's reversal counts, although it was restored since: the next batch pays that.
+        assert_eq!(amounts(&payout), [(partner(1), 6_67), (partner(3), 30_00)]);
+        assert_eq!(payout.total, Money::new(36_67, Currency::USD));
+        assert_eq!(world.money(partner(1)), (5_00, 6_67, 0));
+        assert_eq!(world.money(partner(2)), (20_00, 0, 0));
+        assert_eq!(world.money(partner(3)), (0, 30_00, 0));
+        let next = world.create(&everything(day(3))).unwrap();
+        assert_eq!(amounts(&next), [(partner(1), 5_00), (partner(2), 20_00)]);
+        world.assert_sound();
+    }
+
+    #[test]
+    fn what_a_payout_took_is_not_paid_again_by_another_with_the_same_cut_off() {
+        let world = world();
+        world.earn(partner(1), commission(1), 10_00);
+        world.set_time(day(2));
+        world.create(&everything(day(1))).unwrap();
+        world.earn(partner(1), commission(2), 4_00);
+        assert_eq!(world.create(&everything(day(1))).unwrap_err().code(), "nothing_to_pay");
+        assert_eq!(amounts(&world.create(&everything(day(2))).unwrap()), [(partner(1), 4_00)]);
+    }
+
+    #[test]
+    fn what_was_paid_before_the_cut_off_and_clawed_back_is_netted_and_carried() {
+        let world = world();
+        world.earn(partner(1), commission(1), 10_00);
+        world.create(&everything(day(0))).unwrap();
+        world.claw_back(partner(1), commission(1), 4_00, 6_00);
+        let dry = world.create(&CreatePayout { dry_run: true, ..everything(day(0)) }).unwrap();
+        assert_eq!(dry.items, []);
+        let carried = CarriedView {
+            partner_id: partner(1),
+            reason: CarriedReason::NothingPayable,
+            amount: Money::new(-4_00, Currency::USD),
+        };
+        assert_eq!(dry.carried, [carried]);
+        world.earn(partner(1), commission(2), 5_00);
+        assert_eq!(amounts(&world.create(&everything(day(0))).unwrap()), [(partner(1), 1_00)]);
+    }
+
+    #[test]
+    fn a_dry_run_shows_the_same_and_stores_nothing() {
+        let world = world();
+        world.earn(partner(1), commission(1), 10_00);
+        world.earn(partner(2), commission(2), 9_99);
+        world.earn(partner(3), commission(3), 50_00);
+        world.set_state(partner(3), PartnerState::Suspended);
+        let minimum = Some(Amount::new(Money::new(10_00, Currency::USD)).unwrap());
+        let create = CreatePayout { minimum, dry_run: true, ..everything(day(0)) };
+        let head = world.db.head();
+        let dry = world.create(&create).unwrap();
+        assert_eq!(
+            (world.db.head(), world.read(|r| views::list(r, &Default::default(), &page())).items.len()),
+            (head, 0)
+        );
+        assert_eq!(world.money(partner(1)), (10_00, 0, 0));
+        let real = world.create(&CreatePayout { dry_run: false, ..create }).unwrap();
+        assert_eq!(amounts(&dry), amounts(&real));
+        assert_eq!((&dry.content_digest, dry.total, &dry.carried), (&real.content_digest, real.total, &real.carried));
+        let carried: Vec<_> = real.carried.iter().map(|c| (c.partner_id, c.reason, c.amount.amount_minor)).collect();
+        let expected = [(partner(2), CarriedReason::BelowMinimum, 9_99), (partner(3), CarriedReason::Suspended, 50_00)];
+        assert_eq!(carried, expected);
+        let mut stored = world.payout(real.id);
+        stored.items.iter_mut().for_each(|item| item.due_at = None);
+        assert_eq!(stored, real, "the stored view is the answered one");
+        world.assert_sound();
+    }
+
+    fn page() -> platform::Page {
+        platform::Page::first(10)
+    }
+
+    #[test]
+    fn partners_in_other_currencies_are_not_touched() {
+        let world = world();
+        let eur: Currency = "EUR".parse().unwrap();
+        world.earn(partner(1), commission(1), 10_00);
+        world.earn_in(partner(1), commission(2), 7_00, eur);
+        world.earn_in(partner(2), commission(3), 8_00, eur);
+        assert_eq!(amounts(&world.create(&everything(day(0))).unwrap()), [(partner(1), 10_00)]);
+        let payout = world.create(&CreatePayout { currency: eur, ..everything(day(0)) }).unwrap();
+        assert_eq!(amounts(&payout), [(partner(1), 7_00), (partner(2), 8_00)]);
+        world.assert_sound();
+    }
+
+    #[test]
+    fn only_named_partners_are_paid_and_all_of_them_are_answered() {
+        let world = world();
+        (1..=3).for_each(|number| world.earn(partner(number), commission(number), 10_00));
+        let named = |ids: Vec<PartnerId>| CreatePayout { partner_ids: Some(ids), ..everything(day(0)) };
+        let payout = world.create(&named(vec![partner(3), partner(1), partner(4), partner(3)])).unwrap();
+        assert_eq!(amounts(&payout), [(partner(1), 10_00), (partner(3), 10_00)]);
+        assert_eq!(payout.carried.iter().map(|c| c.partner_id).collect::<Vec<_>>(), [partner(4)]);
+        let fault = world.create(&named(vec![partner(2), partner(77)])).unwrap_err();
+        assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), ("partner_unknown", "/partner_ids/1"));
+        assert_eq!(world.money(partner(2)), (10_00, 0, 0));
+    }
+
+    #[test]
+    fn named_commissions_are_paid_as_far_as_they_are_payable() {
+        let world = world();
+        world.earn(partner(1), commission(1), 10_00);
+        world.earn(partner(1), commission(2), 20_00);
+        world.earn(partner(1), commission(3), 40_00);
+        world.claw_back(partner(1), commission(2), 5_00, 15_00);
+        let named = |ids: Vec<CommissionId>| CreatePayout { commission_ids: Some(ids), ..everything(day(0)) };
+        let payout = world.create(&named(vec![commission(2), commission(1), commission(2)])).unwrap();
+        assert_eq!(amounts(&payout), [(partner(1), 25_00)]);
+        assert_eq!(payout.items[0].commission_ids, [commission(2), commission(1)]);
+        assert_eq!(world.money(partner(1)), (40_00, 25_00, 0));
+        let refused = |ids: Vec<CommissionId>| {
+            let fault = world.create(&named(ids)).unwrap_err();
+            (fault.code(), fault.errors()[0].pointer.clone(), fault.detail().to_owned())
+        };
+        // Taken by the batch above, before `commissions` has heard of it, and after.
+        let (code, pointer, detail) = refused(vec![commission(3), commission(1)]);
+        assert_eq!((code, pointer.as_str()), ("commission_not_payable", "/commission_ids/1"));
+        assert!(detail.ends_with("is part of another payout"), "{detail}");
+        world.start_payout(partner(1), commission(1), 10_00);
+        assert!(refused(vec![commission(1)]).2.ends_with("is in_payout"));
+        assert!(refused(vec![commission(99)]).2.ends_with("does not exist"));
+        world.earn_in(partner(1), commission(5), 1_00, "EUR".parse().unwrap());
+        assert!(refused(vec![commission(5)]).2.ends_with("is in EUR"));
+        world.assert_sound();
+    }
+
+    #[test]
+    fn named_commissions_never_give_more_than_the_balance() {
+        let world = world();
+        world.earn(partner(1), commission(1), 10_00);
+        world.earn(partner(1), commission(2), 20_00);
+        world.create(&CreatePayout { commission_ids: Some(vec![commission(1)]), ..everything(day(0)) }).unwrap();
+        world.claw_back(partner(1), commission(1), 10_00, 0);
+        let only = CreatePayout { commission_ids: Some(vec![commission(2)]), ..everything(day(0)) };
+        assert_eq!(amounts(&world.create(&only).unwrap()), [(partner(1), 10_00)]);
+        assert_eq!(world.money(partner(1)), (0, 20_00, 0));
+    }
+
+    #[test]
+    fn bad_requests_point_at_the_place() {
+        let world = world();
+        world.earn(partner(1), commission(1), 10_00);
+        let eur = Amount::new(Money::new(1, "EUR".parse().unwrap())).unwrap();
+        let good = || everything(day(0));
+        let cases = [
+            (everything(day(1)), "cut_off_in_future", "/cut_off"),
+            (CreatePayout { minimum: Some(eur), ..good() }, "currency_mismatch", "/minimum/currency"),
+            (CreatePayout { partner_ids: Some(Vec::new()), ..good() }, "invalid", "/partner_ids"),
+            (CreatePayout { commission_ids: Some(vec![commission(1); 1_001]), ..good() }, "invalid", "/commission_ids"),
+            (
+                CreatePayout {
+                    partner_ids: Some(vec![partner(1)]),
+                    commission_ids: Some(vec![commission(1)]),
+                    ..good()
+                },
+                "invalid",
+                "/commission_ids",
+            ),
+        ];
+        let head = world.db.head();
+        for (create, code, pointer) in cases {
+            let fault = world.create(&create).unwrap_err();
+            assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), (code, pointer));
+        }
+        assert!(
+            serde_json::from_str::<CreatePayout>(r#"{"currency":"USD","cut_off":"2026-01-31T12:00:00Z","rate":1}"#)
+                .is_err()
+        );
+        assert_eq!(world.db.head(), head);
+    }
+
+    #[test]
+    fn the_number_of_statements_does_not_depend_on_the_number_of_partners() {
+        let statements = |paid: u8| {
+            let world = world();
+            (1..=200).for_each(|number| {
+                world.earn(partner(number), commission(number), if number <= paid { 10_00 } else { 1 });
+            });
+            let count = || world.db.stats().statements.load(std::sync::atomic::Ordering::Relaxed);
+            let before = count();
+            let minimum = Some(Amount::new(Money::new(2, Currency::USD)).unwrap());
+            let payout = world.create(&CreatePayout { minimum, ..everything(day(0)) }).unwrap();
+            assert_eq!(payout.items.len(), usize::from(paid));
+            world.write("checker", |tx| approve(tx, payout.id, &SETTINGS)).unwrap();
+            world.write("maker", |tx| submit(tx, payout.id)).unwrap();
+            count() - before
+        };
+        assert_eq!(statements(2), statements(200));
+    }
+}

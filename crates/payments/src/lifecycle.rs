@@ -73,3 +73,82 @@ fn set_state(tx: &mut Tx<'_>, id: PayoutId, state: PayoutState) -> Result<()> {
     )?;
     if changed == 1 { Ok(()) } else { Err(Fault::new(&problems::NOT_FOUND, format!("payout {id} is gone"))) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{SETTINGS, World, commission, day, everything, partner, world};
+
+    fn draft(world: &World, amount_minor: i64) -> PayoutId {
+        world.earn(partner(1), commission(1), amount_minor);
+        world.create(&everything(day(0))).unwrap().id
+    }
+
+    #[test]
+    fn above_the_limit_somebody_else_approves() {
+        let world = world();
+        let id = draft(&world, SETTINGS.approval_limit_minor + 1);
+        let fault = world.write("maker", |tx| approve(tx, id, &SETTINGS)).unwrap_err();
+        assert_eq!((fault.code(), fault.kind()), ("second_person_needed", kernel::Kind::Forbidden));
+        assert_eq!(world.payout(id).state, PayoutState::Draft);
+        let approved = world.write("checker", |tx| approve(tx, id, &SETTINGS)).unwrap();
+        assert_eq!((approved.state, approved.approved_by.as_deref()), (PayoutState::Approved, Some("checker")));
+        let head = world.db.head();
+        let again = world.write("maker", |tx| approve(tx, id, &SETTINGS)).unwrap();
+        assert_eq!((again, world.db.head()), (approved, head), "asking for what is so changes nothing");
+    }
+
+    #[test]
+    fn up_to_the_limit_its_creator_may() {
+        let world = world();
+        let id = draft(&world, SETTINGS.approval_limit_minor);
+        assert_eq!(world.write("maker", |tx| approve(tx, id, &SETTINGS)).unwrap().state, PayoutState::Approved);
+        world.assert_sound();
+    }
+
+    #[test]
+    fn content_that_changed_after_it_was_frozen_is_not_approved() {
+        let world = world();
+        let id = draft(&world, 10_00);
+        world.write("thief", |tx| tx.execute("UPDATE payout_item SET amount_minor = 9999", &[])).unwrap();
+        let fault = world.write("checker", |tx| approve(tx, id, &SETTINGS)).unwrap_err();
+        assert_eq!(fault.code(), "internal");
+        assert!(fault.cause().unwrap().contains("not what was frozen"), "{fault}");
+    }
+
+    #[test]
+    fn cancelling_makes_everything_payable_again() {
+        let world = world();
+        world.earn(partner(2), commission(2), 7_77);
+        let id = draft(&world, 10_00);
+        world.write("checker", |tx| approve(tx, id, &SETTINGS)).unwrap();
+        assert_eq!(world.money(partner(1)), (0, 10_00, 0));
+        let head = world.db.head();
+        let cancelled = world.write("maker", |tx| cancel(tx, id)).unwrap();
+        assert_eq!((cancelled.state, cancelled.version), (PayoutState::Cancelled, 3));
+        assert_eq!(world.states(id), ["cancelled", "cancelled"]);
+        assert_eq!((world.money(partner(1)), world.money(partner(2))), ((10_00, 0, 0), (7_77, 0, 0)));
+        let told = ["payments.item_cancelled.v1", "payments.item_cancelled.v1", "payments.payout_cancelled.v1"];
+        assert_eq!(world.told_since(head), told);
+        let head = world.db.head();
+        assert_eq!(world.write("maker", |tx| cancel(tx, id)).unwrap(), cancelled);
+        assert_eq!(world.db.head(), head);
+        world.assert_sound();
+    }
+
+    #[test]
+    fn illegal_moves_are_refused_and_name_the_legal_ones() {
+        let world = world();
+        let id = draft(&world, 10_00);
+        let fault = world.write("maker", |tx| submit(tx, id)).unwrap_err();
+        assert_eq!(fault.code(), "illegal_transition");
+        assert!(fault.detail().ends_with("allowed: approve, cancel"), "{}", fault.detail());
+        world.write("checker", |tx| approve(tx, id, &SETTINGS)).unwrap();
+        world.write("maker", |tx| submit(tx, id)).unwrap();
+        assert_eq!(world.write("maker", |tx| cancel(tx, id)).unwrap_err().code(), "illegal_transition");
+        assert_eq!(world.money(partner(1)), (0, 10_00, 0));
+        let unknown = PayoutId::from_bytes([9; 16]);
+        assert_eq!(world.write("maker", |tx| submit(tx, unknown)).unwrap_err().code(), "payout_not_found");
+        world.assert_sound();
+    }
+}

@@ -175,3 +175,82 @@ impl PaymentGateway for Sandbox {
         memory.callbacks = again.chain(later).collect();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance::{conforms, payment};
+    use super::*;
+
+    const START: Timestamp = Timestamp::from_micros(1_769_860_800_000_000);
+
+    fn settings(latency_seconds: u64, basis_points: u16) -> SandboxSettings {
+        SandboxSettings {
+            latency: Duration::from_secs(latency_seconds),
+            fail_basis_points: basis_points,
+            return_basis_points: basis_points,
+            time_out_basis_points: basis_points,
+            duplicate_basis_points: basis_points,
+            rules: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn it_conforms_however_it_is_set() {
+        for seed in 0..8 {
+            for (latency_seconds, basis_points) in [(0, 0), (0, 3_000), (90, 3_000), (3_600, 5_000), (1, 10_000)] {
+                conforms(
+                    || Sandbox::new(seed, settings(latency_seconds, basis_points)),
+                    |sandbox, item_id| {
+                        let remembered = sandbox.remembered();
+                        remembered
+                            .get(&item_id)
+                            .filter(|known| known.paid)
+                            .map(|k| k.payment.amount)
+                            .into_iter()
+                            .collect()
+                    },
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_seed_does_the_same_and_another_does_not() {
+        let run = |seed| {
+            let sandbox = Sandbox::new(seed, settings(0, 3_000));
+            let replies: Vec<Outcome> = (0..=u8::MAX).map(|number| sandbox.pay(&payment(number), START)).collect();
+            (replies, sandbox.take_callbacks(START))
+        };
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+        let count = |outcome: Outcome| run(1).0.into_iter().filter(|said| *said == outcome).count();
+        assert!((50..=110).contains(&count(Outcome::Unknown)), "three in ten time out: {}", count(Outcome::Unknown));
+    }
+
+    #[test]
+    fn a_time_out_has_done_the_work() {
+        let sandbox = Sandbox::new(1, SandboxSettings { time_out_basis_points: 10_000, ..SandboxSettings::default() });
+        assert_eq!(sandbox.pay(&payment(1), START), Outcome::Unknown);
+        assert_eq!(sandbox.ask(payment(1).item_id, START), Outcome::Settled);
+        assert!(sandbox.remembered()[&payment(1).item_id].paid);
+    }
+
+    #[test]
+    fn rules_decide_for_their_partners_alone() {
+        let rules = BTreeMap::from([
+            (payment(5).partner_id, SandboxRule::Fail),
+            (payment(9).partner_id, SandboxRule::ReturnAfterSettlement),
+        ]);
+        let sandbox = Sandbox::new(1, SandboxSettings { rules, ..SandboxSettings::default() });
+        let said: Vec<Outcome> = (1..=9).map(|number| sandbox.pay(&payment(number), START)).collect();
+        let failed = said.iter().filter(|outcome| matches!(outcome, Outcome::Failed { .. })).count();
+        assert_eq!((failed, &said[3], &said[8]), (1, &Outcome::Settled, &Outcome::Settled));
+        let told = sandbox.take_callbacks(START);
+        let returned: Vec<PayoutItemId> = told
+            .iter()
+            .filter(|callback| matches!(callback.outcome, Outcome::Returned { .. }))
+            .map(|callback| callback.item_id)
+            .collect();
+        assert_eq!(returned, [payment(9).item_id]);
+    }
+}
