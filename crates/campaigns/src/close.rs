@@ -103,7 +103,7 @@ mod tests {
         world.set_day(15);
         let closed = world.close(id, opened.id, Some(day(20))).unwrap();
         assert_eq!((closed.to, closed.closed_at), (Some(day(20)), Some(day(15))));
-        assert_eq!(world.close(id, opened.id, None).unwrap().to, Some(day(15)));
+        assert_eq!(world.close(id, opened.id, Some(day(15))).unwrap().to, Some(day(15)), "now is early enough");
 
         let draft = world.draft();
         let opened = world.enroll(draft, &enrollment(PARTNER)).unwrap();

@@ -59,9 +59,14 @@ pub(crate) fn save(tx: &mut Tx<'_>, partner: &mut PartnerView) -> Result<()> {
     publish(tx, std::slice::from_ref(partner))
 }
 
+/// Two spellings of an address that differ in case reach one person.
+fn compared(email: &Email) -> String {
+    email.as_str().to_lowercase()
+}
+
 /// The e-mail address as it is compared, and the document.
 fn texts(partner: &PartnerView) -> Result<(Option<String>, String)> {
-    let email = partner.email.as_ref().map(|email| email.as_str().to_lowercase());
+    let email = partner.email.as_ref().map(compared);
     Ok((email, serde_json::to_string(partner).map_err(Fault::internal)?))
 }
 
@@ -115,7 +120,7 @@ pub(crate) fn check_references(tx: &Tx<'_>, id: PartnerId, references: &[Referen
 
 /// Checks that no other partner of the kind has the address. Fault: `email_taken`.
 pub(crate) fn check_email(tx: &Tx<'_>, id: PartnerId, kind: PartnerKind, email: &Email) -> Result<()> {
-    let compared = email.as_str().to_lowercase();
+    let compared = compared(email);
     let sql = "SELECT id FROM partner WHERE kind = ? AND email = ?";
     let owner = tx.query_one(sql, &[kind.as_str().into(), (&compared).into()], |row| row.id(0))?;
     if owner.is_some_and(|owner| owner != id) {
