@@ -77,3 +77,39 @@ fn from_summary(reader: &Reader<'_>) -> Result<BTreeMap<(PartnerId, Currency), S
     })?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{campaign, partner, world};
+
+    #[test]
+    fn a_projection_that_is_behind_ties_with_the_ledger_as_it_was() {
+        let mut world = world();
+        let first = world.accrue(partner(1), campaign(1), 10_00);
+        world.project(512);
+        world.change(first, State::Approved);
+        world.reverse(first, 1_00);
+        let found = world.read(check).remove(0);
+        assert_eq!((found.checked, found.differences.len()), (1, 0));
+    }
+
+    #[test]
+    fn every_planted_difference_is_found() {
+        for plant in [
+            "UPDATE report_summary SET accrued_minor = accrued_minor + 1 WHERE state = 'pending'",
+            "UPDATE report_summary SET reversed_minor = reversed_minor - 1 WHERE state = 'approved'",
+            "UPDATE report_summary SET state = 'held' WHERE state = 'approved'",
+            "DELETE FROM report_summary WHERE state = 'approved'",
+        ] {
+            let mut world = world();
+            let first = world.accrue(partner(1), campaign(1), 10_00);
+            world.accrue(partner(2), campaign(1), 10_00);
+            world.change(first, State::Approved);
+            world.project(512);
+            assert_eq!(world.read(check)[0].differences, Vec::<String>::new());
+            world.write(|tx| tx.execute(plant, &[]));
+            assert!(!world.read(check)[0].differences.is_empty(), "{plant}");
+        }
+    }
+}

@@ -6,6 +6,8 @@ mod model;
 mod project;
 mod statement;
 mod summary;
+#[cfg(test)]
+mod testing;
 
 use platform::Migration;
 

@@ -97,3 +97,59 @@ fn line(posted: &PostedEntry) -> StatementLine {
         currency: posted.entry.currency,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use events::commissions::CommissionState as State;
+
+    use super::*;
+    use crate::testing::{campaign, day, partner, world};
+
+    #[test]
+    fn opening_plus_entries_is_closing() {
+        let mut world = world();
+        let first = world.accrue(partner(1), campaign(1), 10_00);
+        world.accrue(partner(2), campaign(1), 99_00);
+        world.set_time(day(1));
+        world.reverse(first, 2_50);
+        world.change(first, State::Approved);
+        world.accrue_in(partner(1), campaign(1), 4_00, "EUR".parse().unwrap());
+        world.set_time(day(2));
+        world.reverse(first, 50);
+        let of = |from, to| world.read(|reader| statement(reader, partner(1), day(from), day(to)));
+        let found = of(1, 2);
+        let kinds: Vec<_> = found.entries.iter().map(|line| (line.kind, line.amount_minor, line.posted_at)).collect();
+        let expected = [
+            (EntryKind::ReversedPending, 2_50, day(1)),
+            (EntryKind::Approved, 7_50, day(1)),
+            (EntryKind::Accrued, 4_00, day(1)),
+        ];
+        assert_eq!((kinds.as_slice(), found.has_more), (expected.as_slice(), false));
+        let usd = found.balances.iter().find(|balance| balance.currency == Currency::USD).unwrap();
+        let (opening, closing) = (usd.opening, usd.closing);
+        assert_eq!((opening.accrued_minor, opening.pending_minor, opening.payable_minor), (10_00, 10_00, 0));
+        assert_eq!((closing.reversed_minor, closing.pending_minor, closing.payable_minor), (2_50, 0, 7_50));
+        let eur = found.balances.iter().find(|balance| balance.currency != Currency::USD).unwrap();
+        assert_eq!((eur.opening, eur.closing.pending_minor), (Balance::default(), 4_00));
+        assert!(found.entries[0].source.starts_with("com_"));
+        // What ends one period begins the next.
+        assert_eq!(of(2, 3).balances.iter().find(|b| b.currency == Currency::USD).unwrap().opening, closing);
+        assert_eq!(of(0, 1).entries.len() + of(1, 2).entries.len() + of(2, 3).entries.len(), 5);
+    }
+
+    #[test]
+    fn a_statement_has_a_limit_and_a_partner_without_entries_an_empty_one() {
+        let mut world = world();
+        (0..1_001).for_each(|_| {
+            world.accrue(partner(1), campaign(1), 1);
+        });
+        let of = |partner_id, from, to| world.read(|reader| statement(reader, partner_id, from, to));
+        let full = of(partner(1), day(0), day(1));
+        assert_eq!((full.entries.len(), full.has_more), (1_000, true));
+        assert_eq!(full.balances[0].closing.pending_minor, 10_01);
+        let none = of(partner(2), day(0), day(1));
+        assert_eq!((none.balances, none.entries, none.has_more), (Vec::new(), Vec::new(), false));
+        let fault = world.db.read(|reader| statement(reader, partner(1), day(1), day(0))).unwrap_err();
+        assert_eq!((fault.code(), fault.errors()[0].pointer.as_str()), ("invalid", "/to"));
+    }
+}

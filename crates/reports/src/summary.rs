@@ -190,3 +190,105 @@ fn is_empty(row: &SummaryRow) -> bool {
 fn overflow() -> Fault {
     Fault::new(&problems::AMOUNT_OVERFLOW, "a sum of the summary leaves the range of 64-bit minor units")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{World, campaign, day, partner, world};
+
+    /// Day 0: four commissions; day 1: refunds and approvals; day 2: a payout.
+    fn story() -> World {
+        let mut world = world();
+        let first = world.accrue(partner(1), campaign(1), 10_00);
+        let second = world.accrue(partner(1), campaign(2), 5_00);
+        let third = world.accrue(partner(2), campaign(1), 7_00);
+        let fourth = world.accrue(partner(2), campaign(1), 3_00);
+        world.set_time(day(1));
+        world.reverse(first, 2_50);
+        world.change(first, CommissionState::Approved);
+        world.change(second, CommissionState::Superseded);
+        world.reverse(fourth, 1_00);
+        world.change(fourth, CommissionState::Rejected);
+        world.set_time(day(2));
+        world.change(first, CommissionState::InPayout);
+        world.change(first, CommissionState::Paid);
+        world.reverse(first, 50);
+        world.change(third, CommissionState::Held);
+        world.project(512);
+        world
+    }
+
+    fn numbers(row: &SummaryRow) -> (i64, i64, i64, i64) {
+        (row.commissions, row.accrued_minor, row.reversed_minor, row.kept_minor)
+    }
+
+    #[test]
+    fn by_state_it_shows_where_everything_is() {
+        let rows = story().summary(GroupBy::State, &SummaryFilter::default());
+        let found: Vec<_> = rows.iter().map(|row| (row.state.unwrap(), numbers(row))).collect();
+        let expected = [
+            (CommissionState::Held, (1, 7_00, 0, 7_00)),
+            (CommissionState::Paid, (1, 10_00, 3_00, 7_00)),
+            (CommissionState::Rejected, (1, 1_00, 1_00, 0)),
+            (CommissionState::Superseded, (1, 0, 0, 0)),
+        ];
+        assert_eq!(found, expected);
+        assert!(rows.iter().all(|row| row.states.is_empty() && row.currency == Currency::USD));
+    }
+
+    #[test]
+    fn by_partner_and_campaign_it_adds_up_with_the_states_inside() {
+        let world = story();
+        let rows = world.summary(GroupBy::Partner, &SummaryFilter::default());
+        let found: Vec<_> = rows.iter().map(|row| (row.partner_id.unwrap(), numbers(row))).collect();
+        assert_eq!(found, [(partner(1), (1, 10_00, 3_00, 7_00)), (partner(2), (2, 8_00, 1_00, 7_00))]);
+        let states: Vec<_> =
+            rows[1].states.iter().map(|part| (part.state, part.commissions, part.kept_minor)).collect();
+        assert_eq!(states, [(CommissionState::Held, 1, 7_00), (CommissionState::Rejected, 1, 0)]);
+        let rows = world.summary(GroupBy::Campaign, &SummaryFilter::default());
+        let found: Vec<_> = rows.iter().map(|row| (row.campaign_id.unwrap(), numbers(row))).collect();
+        assert_eq!(found, [(campaign(1), (3, 18_00, 4_00, 14_00)), (campaign(2), (0, 0, 0, 0))]);
+    }
+
+    #[test]
+    fn by_day_it_shows_what_became_known_on_it() {
+        let world = story();
+        let rows = world.summary(GroupBy::Day, &SummaryFilter::default());
+        let found: Vec<_> = rows.iter().map(|row| (row.day.as_deref().unwrap(), numbers(row))).collect();
+        let expected = [
+            ("2026-01-31", (4, 25_00, 0, 25_00)),
+            // One is superseded, two dollars of another are refused, 3.50 are refunded.
+            ("2026-02-01", (-1, -7_00, 3_50, -10_50)),
+            ("2026-02-02", (0, 0, 50, -50)),
+        ];
+        assert_eq!(found, expected);
+        let of = |from, to| {
+            let filter = SummaryFilter { from, to, ..SummaryFilter::default() };
+            world.summary(GroupBy::Day, &filter).into_iter().map(|row| row.day.unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(Some(day(1)), Some(day(1))), ["2026-02-01"], "whole days");
+        let midnight = "2026-02-01T00:00:00Z".parse().unwrap();
+        assert_eq!(of(None, Some(midnight)), ["2026-01-31"], "the end is not part of it");
+        assert_eq!(of(Some(midnight), None), ["2026-02-01", "2026-02-02"]);
+    }
+
+    #[test]
+    fn filters_narrow_and_currencies_stay_apart() {
+        let mut world = story();
+        let eur: Currency = "EUR".parse().unwrap();
+        world.accrue_in(partner(1), campaign(1), 9_00, eur);
+        world.project(512);
+        let by_partner = |filter: SummaryFilter| {
+            let rows = world.summary(GroupBy::Partner, &filter);
+            rows.iter().map(|row| (row.partner_id.unwrap(), row.currency, row.kept_minor)).collect::<Vec<_>>()
+        };
+        let one = SummaryFilter { partner_id: Some(partner(1)), ..SummaryFilter::default() };
+        assert_eq!(by_partner(one), [(partner(1), eur, 9_00), (partner(1), Currency::USD, 7_00)]);
+        let euros = SummaryFilter { currency: Some(eur), ..SummaryFilter::default() };
+        assert_eq!(by_partner(euros), [(partner(1), eur, 9_00)]);
+        let held = SummaryFilter { state: Some(CommissionState::Held), ..SummaryFilter::default() };
+        assert_eq!(by_partner(held), [(partner(2), Currency::USD, 7_00)]);
+        let campaign = SummaryFilter { campaign_id: Some(campaign(2)), ..SummaryFilter::default() };
+        assert_eq!(by_partner(campaign), [(partner(1), Currency::USD, 0)]);
+    }
+}

@@ -65,7 +65,7 @@ fn another_amount_under_a_used_key_pays_nothing<G: PaymentGateway>(
         let first = payment(number);
         gateway.pay(&first, START);
         let before = paid(gateway, first.item_id);
-        let more = Payment { amount: Money::new(9_999_99, Currency::USD), ..first };
+        let more = Payment { amount: Money::new(999_999, Currency::USD), ..first };
         let other = Payment { partner_id: PartnerId::from_bytes([255 - number; 16]), ..first };
         for changed in [more, other] {
             let outcome = gateway.pay(&changed, START.plus(PATIENCE));
