@@ -233,3 +233,6 @@ fn advance(tx: &mut Tx<'_>, consumer: &str, position: i64) -> Result<()> {
         OnDuplicate::Replace { key: &["consumer", "shard"] },
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -467,3 +467,6 @@ impl Drop for Open<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,4 +94,28 @@ mod tests {
         assert_eq!(expand_list("a IN (?*)", 3, 1), "a IN (?, ?, ?)");
         assert_eq!(expand_list("(a, b) IN (?*)", 2, 2), "(a, b) IN (VALUES (?, ?), (?, ?))");
     }
+
+    #[test]
+    fn a_failed_sync_is_fatal_and_a_full_disk_or_a_failed_read_is_not() {
+        use rusqlite::ffi;
+        let error = |code: i32| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_DIR_FSYNC] {
+            assert!(is_fatal(&error(code)), "{code}");
+            assert_eq!(fault(&error(code)).code(), "unavailable");
+        }
+        assert!(is_fatal(&error(ffi::SQLITE_CORRUPT)) && is_fatal(&error(ffi::SQLITE_NOTADB)));
+        for (code, problem) in [
+            (ffi::SQLITE_FULL, "storage_full"),
+            (ffi::SQLITE_IOERR_SHMSIZE, "storage_full"),
+            (ffi::SQLITE_IOERR_READ, "unavailable"),
+            (ffi::SQLITE_BUSY, "unavailable"),
+            (ffi::SQLITE_CANTOPEN, "unavailable"),
+            (ffi::SQLITE_CONSTRAINT_UNIQUE, "internal"),
+            (ffi::SQLITE_ERROR, "internal"),
+        ] {
+            assert!(!is_fatal(&error(code)), "{code}");
+            assert_eq!(fault(&error(code)).code(), problem, "{code}");
+        }
+        assert!(!is_fatal(&rusqlite::Error::QueryReturnedNoRows));
+    }
 }

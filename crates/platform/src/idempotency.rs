@@ -70,3 +70,35 @@ pub fn store(tx: &mut Tx<'_>, key: &IdempotencyKey, reply: &Reply) -> Result<()>
 pub fn forget_before(tx: &mut Tx<'_>, limit: Timestamp) -> Result<usize> {
     tx.execute("DELETE FROM idempotency_key WHERE created_at < ?", &[limit.into()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{START, clock, options};
+    use crate::{Db, Lane};
+
+    #[test]
+    fn a_reply_is_found_by_actor_key_and_request_until_it_is_forgotten() {
+        let clock = clock();
+        let db = Db::in_memory(options(&clock, None)).unwrap();
+        let key = |digest: u8| IdempotencyKey { key: "k".to_owned(), request_digest: [digest; 16] };
+        let reply = Reply { status: 201, body: "{}".to_owned() };
+        db.write("test", Lane::Front, "a", |tx| store(tx, &key(1), &reply)).unwrap();
+        let found = |actor: &str, digest| db.read(|reader| find(reader, actor, &key(digest)));
+        assert_eq!(found("a", 1).unwrap(), Some(reply.clone()));
+        assert_eq!(found("b", 1).unwrap(), None, "keys of another actor are others");
+        let reused = found("a", 2).unwrap_err();
+        assert_eq!((reused.code(), reused.kind()), ("idempotency_key_reused", Kind::Unprocessable));
+        let failed = db.write("test", Lane::Front, "c", |tx| {
+            store(tx, &key(1), &reply)?;
+            Err::<(), _>(Fault::internal("the command failed"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(found("c", 1).unwrap(), None, "no effect, no reply");
+        clock.set(START.plus_days(1));
+        db.write("test", Lane::Front, "d", |tx| store(tx, &key(1), &reply)).unwrap();
+        let forget = |limit| db.write("test", Lane::Back, "system", |tx| forget_before(tx, limit)).unwrap();
+        assert_eq!((forget(START), forget(START.plus_days(1)), forget(START.plus_days(1))), (0, 1, 0));
+        assert_eq!((found("a", 1).unwrap(), found("d", 1).unwrap()), (None, Some(reply)));
+    }
+}

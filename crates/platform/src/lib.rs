@@ -16,6 +16,8 @@ pub mod parking;
 pub mod published;
 pub mod seal;
 mod sql;
+#[cfg(test)]
+mod testing;
 mod tx;
 
 pub use consumer::{Consumer, Runner, Step};

@@ -63,3 +63,67 @@ pub(crate) fn run(connection: &Connection, stats: &Stats, groups: &[&[Migration]
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Migration =
+        Migration::new(1, "one", "CREATE TABLE a (id {int} NOT NULL PRIMARY KEY, doc {text}) {clustered};");
+    const SECOND: Migration =
+        Migration::new(2, "two", "CREATE TABLE b (id {id} NOT NULL);CREATE INDEX b_id ON b (id);");
+    const BROKEN: Migration = Migration::new(3, "three", "CREATE TABLE c (id {int});CREATE TABLE a (id {int});");
+
+    fn migrate(connection: &Connection, groups: &[&[Migration]]) -> Result<()> {
+        run(connection, &Stats::default(), groups, Timestamp::from_micros(1))
+    }
+
+    fn tables(connection: &Connection) -> Vec<String> {
+        let mut statement =
+            connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(|name| name.unwrap()).collect()
+    }
+
+    #[test]
+    fn each_runs_once_in_the_order_of_numbers() {
+        let connection = Connection::open_in_memory().unwrap();
+        migrate(&connection, &[&[SECOND], &[FIRST]]).unwrap();
+        migrate(&connection, &[&[SECOND], &[FIRST]]).unwrap();
+        assert_eq!(tables(&connection), ["a", "b", "migration"]);
+        let done: i64 = connection.query_row("SELECT COUNT(*) FROM migration", [], |row| row.get(0)).unwrap();
+        assert_eq!(done, 2);
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        migrate(&connection, &[&[FIRST, SECOND]]).unwrap();
+        let fault = migrate(&connection, &[&[FIRST]]).unwrap_err();
+        assert_eq!(fault.code(), "unavailable");
+        assert!(fault.detail().contains("migration 2") && fault.detail().contains("newer"), "{fault}");
+    }
+
+    #[test]
+    fn a_failing_one_leaves_nothing_and_keeps_those_before() {
+        let connection = Connection::open_in_memory().unwrap();
+        let fault = migrate(&connection, &[&[FIRST, BROKEN]]).unwrap_err();
+        assert!(fault.cause().unwrap_or_default().contains("migration 3 of three"), "{fault}");
+        assert_eq!(tables(&connection), ["a", "migration"]);
+        assert!(connection.is_autocommit());
+        migrate(&connection, &[&[FIRST, SECOND]]).unwrap();
+        assert_eq!(tables(&connection), ["a", "b", "migration"]);
+    }
+
+    #[test]
+    fn two_crates_cannot_take_one_number() {
+        let connection = Connection::open_in_memory().unwrap();
+        let other = Migration::new(1, "other", "CREATE TABLE z (id {int});");
+        assert!(
+            migrate(&connection, &[&[FIRST], &[other]])
+                .unwrap_err()
+                .cause()
+                .unwrap_or_default()
+                .contains("one and other")
+        );
+    }
+}

@@ -92,3 +92,56 @@ impl<'v> Listing<'v> {
         Ok(Paged { items: rows.into_iter().map(|row| row.1).collect(), next, total })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::OnDuplicate;
+    use crate::testing::in_memory;
+    use crate::{Db, Lane};
+
+    fn page(db: &Db, kind: Option<&str>, page: &Page) -> Paged<i64> {
+        let listing = Listing::of("thing", "id, number").when("kind = ?", kind);
+        db.read(|reader| listing.page(reader, page, |row| row.int(1))).unwrap()
+    }
+
+    #[test]
+    fn pages_cover_everything_once_in_both_directions() {
+        let db = in_memory();
+        let ids: Vec<[u8; 16]> = (0..25_u8).map(|n| [n; 16]).collect();
+        let kind = |n: i64| if n % 5 == 0 { "fifth" } else { "other" };
+        let rows: Vec<[Value<'_>; 3]> =
+            (0..25).zip(&ids).map(|(n, id)| [id.into(), kind(n).into(), n.into()]).collect();
+        db.write("test", Lane::Front, "tester", |tx| {
+            tx.execute("CREATE TABLE thing (id BLOB NOT NULL PRIMARY KEY, kind TEXT, number INTEGER)", &[])?;
+            tx.insert("thing", ["id", "kind", "number"], &rows, OnDuplicate::Fail)
+        })
+        .unwrap();
+        for (wanted, all) in
+            [(None, (0..25).collect::<Vec<_>>()), (Some("fifth"), vec![0, 5, 10, 15, 20]), (Some("none"), vec![])]
+        {
+            for descending in [false, true] {
+                for limit in [1, 4, 5, 24, 25, 26] {
+                    let mut asked = Page { descending, include_total: true, ..Page::first(limit) };
+                    let mut found = Vec::new();
+                    loop {
+                        let paged = page(&db, wanted, &asked);
+                        assert_eq!(paged.total, Some(all.len() as i64), "the total does not depend on the page");
+                        assert!(paged.items.len() as i64 <= limit);
+                        found.extend(paged.items);
+                        asked.after = paged.next;
+                        if asked.after.is_none() {
+                            break;
+                        }
+                    }
+                    let mut expected = all.clone();
+                    if descending {
+                        expected.reverse();
+                    }
+                    assert_eq!(found, expected, "{wanted:?} {descending} {limit}");
+                }
+            }
+        }
+        assert_eq!(page(&db, None, &Page::first(5)).total, None);
+    }
+}

@@ -111,3 +111,6 @@ pub fn count(reader: &Reader<'_>) -> Result<(i64, i64)> {
     let (all, resumed) = counts.unwrap_or((0, 0));
     Ok((all - resumed, resumed))
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,3 +38,45 @@ pub fn get<T: Published>(reader: &Reader<'_>, keys: &[&[u8]]) -> Result<BTreeMap
 pub fn get_one<T: Published>(reader: &Reader<'_>, key: &[u8]) -> Result<Option<T>> {
     Ok(get(reader, &[key])?.into_values().next())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::Lane;
+    use crate::testing::in_memory;
+
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    struct Thing {
+        name: String,
+    }
+    impl Published for Thing {
+        const TABLE: &'static str = "pub_thing";
+    }
+
+    #[test]
+    fn documents_are_put_replaced_and_found_by_key() {
+        let db = in_memory();
+        let thing = |name: &str| Thing { name: name.to_owned() };
+        let keys: Vec<Vec<u8>> = (0..600_u16).map(|n| n.to_be_bytes().to_vec()).collect();
+        let things: Vec<Thing> = (0..600).map(|n| thing(&n.to_string())).collect();
+        let documents: Vec<(&[u8], &Thing)> = keys.iter().map(Vec::as_slice).zip(&things).collect();
+        db.write("test", Lane::Front, "tester", |tx| {
+            put(tx, &documents)?;
+            put(tx, &[(&keys[1], &thing("new"))])?;
+            assert_eq!(get_one::<Thing>(tx, &keys[1])?, Some(thing("new")), "in the same transaction");
+            Ok(())
+        })
+        .unwrap();
+        db.read(|reader| {
+            assert_eq!(get_one::<Thing>(reader, b"missing")?, None);
+            let mut asked: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            asked.push(b"missing");
+            let found = get::<Thing>(reader, &asked)?;
+            assert_eq!((found.len(), &found[&keys[1]], &found[&keys[599]]), (600, &thing("new"), &thing("599")));
+            Ok(())
+        })
+        .unwrap();
+    }
+}

@@ -112,3 +112,6 @@ pub fn verify(reader: &Reader<'_>) -> Result<(Option<String>, i64)> {
     }
     Ok((None, position))
 }
+
+#[cfg(test)]
+mod tests;
