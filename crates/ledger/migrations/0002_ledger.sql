@@ -14,21 +14,25 @@ CREATE TABLE ledger_entry (
     PRIMARY KEY (position, line)
 ) {clustered};
 
--- Running totals per kind, written every few thousand entries for whatever changed since: a balance at any position is
--- the latest totals at or before it, plus the entries after them.
+-- What a partner's balance, entries and statement read.
+CREATE INDEX ledger_entry_partner ON ledger_entry (partner_id, position);
+
+-- All running totals per kind at the positions of ledger_roll_up: a balance at any position is the totals of the latest
+-- roll-up at or before it, plus the entries after that. Reading them never walks over earlier roll-ups.
 CREATE TABLE ledger_total (
+    position     {int} NOT NULL,
     partner_id   {id} NOT NULL,
     currency     {key} NOT NULL,
     kind         {key} NOT NULL,
     campaign_id  {id} NOT NULL,
     gateway      {key} NOT NULL,
-    position     {int} NOT NULL,
     amount_minor {int} NOT NULL,
     entries      {int} NOT NULL,
-    PRIMARY KEY (partner_id, currency, kind, campaign_id, gateway, position)
+    PRIMARY KEY (position, partner_id, currency, kind, campaign_id, gateway)
 ) {clustered};
 
 CREATE TABLE ledger_roll_up (
     position     {int} NOT NULL PRIMARY KEY,
+    totals       {int} NOT NULL,
     rolled_up_at {int} NOT NULL
 );

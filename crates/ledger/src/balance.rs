@@ -38,8 +38,14 @@ pub struct Balance {
 impl Balance {
     /// The equation of rules section 8: what came equals where it is.
     pub const fn is_balanced(&self) -> bool {
-        self.accrued_minor - self.reversed_minor + self.adjusted_minor + self.written_off_minor
-            == self.pending_minor + self.payable_minor + self.in_payout_minor + self.paid_minor
+        // In 128 bits: each is in range, their sums need not be.
+        self.accrued_minor as i128 - self.reversed_minor as i128
+            + self.adjusted_minor as i128
+            + self.written_off_minor as i128
+            == self.pending_minor as i128
+                + self.payable_minor as i128
+                + self.in_payout_minor as i128
+                + self.paid_minor as i128
     }
 
     fn add(&mut self, kind: EntryKind, amount: i64) -> Option<()> {
@@ -85,24 +91,26 @@ pub fn totals(reader: &Reader<'_>, position: i64, partner: Option<PartnerId>) ->
             |row| row.int(0),
         )?
         .unwrap_or(0);
-    let mut totals = Totals::new();
-    let filter = if partner.is_some() { " AND partner_id = ?" } else { "" };
-    let mut params: Vec<Value<'_>> = vec![base.into()];
-    params.extend(partner.as_ref().map(Value::from));
-    // Ascending positions: the latest total of a key comes last and stays.
-    let sql = format!(
-        "SELECT partner_id, currency, kind, campaign_id, gateway, amount_minor, entries FROM ledger_total \
-         WHERE position <= ?{filter} ORDER BY partner_id, currency, kind, campaign_id, gateway, position"
-    );
-    reader.query(&sql, &params, |row| {
-        let campaign = row.bytes(3)?.try_into().ok().map(CampaignId::from_bytes);
-        let gateway = Some(row.text(4)?.to_owned()).filter(|gateway| !gateway.is_empty());
-        totals
-            .insert((row.id(0)?, row.text(1)?.to_owned(), row.name(2)?, campaign, gateway), (row.int(5)?, row.int(6)?));
-        Ok(())
-    })?;
+    let mut totals = rolled_up(reader, base, partner)?;
     add_tail(reader, &mut totals, base, position, partner)?;
     Ok(totals)
+}
+
+/// The totals of the roll-up at `position`, of one partner or of all.
+pub(crate) fn rolled_up(reader: &Reader<'_>, position: i64, partner: Option<PartnerId>) -> Result<Totals> {
+    let filter = if partner.is_some() { " AND partner_id = ?" } else { "" };
+    let mut params: Vec<Value<'_>> = vec![position.into()];
+    params.extend(partner.as_ref().map(Value::from));
+    let sql = format!(
+        "SELECT partner_id, currency, kind, campaign_id, gateway, amount_minor, entries FROM ledger_total \
+         WHERE position = ?{filter} ORDER BY partner_id, currency, kind, campaign_id, gateway"
+    );
+    let found = reader.query(&sql, &params, |row| {
+        let campaign = row.bytes(3)?.try_into().ok().map(CampaignId::from_bytes);
+        let gateway = Some(row.text(4)?.to_owned()).filter(|gateway| !gateway.is_empty());
+        Ok(((row.id(0)?, row.text(1)?.to_owned(), row.name(2)?, campaign, gateway), (row.int(5)?, row.int(6)?)))
+    })?;
+    Ok(found.into_iter().collect())
 }
 
 /// Adds the entries at `(after, up_to]`.

@@ -5,6 +5,8 @@
 mod balance;
 mod entry;
 mod roll_up;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use platform::Migration;

@@ -6,7 +6,7 @@ use kernel::{CampaignId, Currency, Fault, Id, PartnerId, Result, Timestamp};
 use platform::{Reader, Row, event_log};
 use serde::Serialize;
 
-use crate::balance::{Totals, add_tail, balances, overflow, totals};
+use crate::balance::{Totals, add_tail, balances, overflow, rolled_up, totals};
 use crate::entry::{Account, Entry, EntryKind};
 
 /// An entry as posted.
@@ -117,21 +117,17 @@ fn lines(totals: Totals) -> Result<Vec<AccountLine>> {
     accounts.into_iter().map(line).collect()
 }
 
-/// The ledger's own check, for `verify`: totals equal the sums of all entries, accounts sum to zero, the equation of
-/// rules section 8 holds per partner and currency, and every entry's digest is in its event. Answers the number of
-/// entries and the first differences in words.
+/// The ledger's own check, for `verify`: the totals of every roll-up equal the sums of the entries, accounts sum to zero,
+/// the equation of rules section 8 holds per partner and currency, and every event tells exactly the entries that are
+/// posted under its position. Answers the number of entries and the first differences in words.
 pub fn check(reader: &Reader<'_>) -> Result<(i64, Vec<String>)> {
     let head = event_log::head(reader)?;
     let mut differences = Vec::new();
-    let mut from_entries = Totals::new();
-    add_tail(reader, &mut from_entries, 0, head, None)?;
-    if totals(reader, head, None)? != from_entries {
-        differences.push("the running totals differ from the sums of the entries".to_owned());
-    }
+    let from_entries = check_roll_ups(reader, head, &mut differences)?;
     let entries = from_entries.values().map(|(_, entries)| entries).sum();
-    let mut sums: BTreeMap<Currency, i64> = BTreeMap::new();
+    let mut sums: BTreeMap<Currency, i128> = BTreeMap::new();
     for line in lines(from_entries)? {
-        *sums.entry(line.currency).or_default() += line.balance_minor;
+        *sums.entry(line.currency).or_default() += i128::from(line.balance_minor);
     }
     differences.extend(
         sums.into_iter()
@@ -143,30 +139,75 @@ pub fn check(reader: &Reader<'_>) -> Result<(i64, Vec<String>)> {
             differences.push(format!("{} {}: {:?}", partner.partner_id, partner.currency, partner.balance));
         }
     }
-    check_digests(reader, head, &mut differences)?;
+    check_events(reader, head, &mut differences)?;
     Ok((entries, differences))
 }
 
-fn check_digests(reader: &Reader<'_>, head: i64, differences: &mut Vec<String>) -> Result<()> {
-    let sql = "SELECT e.position, e.line, e.kind, e.partner_id, e.campaign_id, e.gateway, e.source_id, e.amount_minor, e.currency, \
-        e.posted_at, o.payload FROM ledger_entry e LEFT JOIN outbox_event o ON o.position = e.position \
-        WHERE e.position > ? AND e.position <= ? ORDER BY e.position, e.line";
+/// Sums all entries, and compares on the way with each roll-up.
+fn check_roll_ups(reader: &Reader<'_>, head: i64, differences: &mut Vec<String>) -> Result<Totals> {
+    let roll_ups = reader.query("SELECT position FROM ledger_roll_up ORDER BY position", &[], |row| row.int(0))?;
+    let (mut sums, mut after) = (Totals::new(), 0);
+    for position in roll_ups {
+        add_tail(reader, &mut sums, after, position, None)?;
+        if rolled_up(reader, position, None)? != sums {
+            differences.push(format!("the totals at position {position} differ from the sums of the entries"));
+        }
+        after = position;
+    }
+    add_tail(reader, &mut sums, after, head.max(after), None)?;
+    let beyond = "SELECT CAST(COUNT(*) AS BIGINT) FROM ledger_entry WHERE position < 1 OR position > ?";
+    let beyond = reader.query_one(beyond, &[head.into()], |row| row.int(0))?.unwrap_or(0);
+    if beyond > 0 {
+        differences.push(format!("{beyond} entries are at positions that the log does not have"));
+    }
+    Ok(sums)
+}
+
+/// The contexts whose events tell entries.
+const TELLING: [&str; 2] = ["commissions.", "payments."];
+
+/// Compares the entries with the notes in the events, both ways.
+fn check_events(reader: &Reader<'_>, head: i64, differences: &mut Vec<String>) -> Result<()> {
+    const WINDOW: i64 = 16_384;
+    let entries =
+        format!("SELECT {COLUMNS} FROM ledger_entry WHERE position > ? AND position <= ? ORDER BY position, line");
+    let events =
+        "SELECT position, type, payload FROM outbox_event WHERE position > ? AND position <= ? ORDER BY position";
     let mut after = 0;
     while after < head && differences.len() < 10 {
-        let up_to = head.min(after + 16_384);
-        reader.query(sql, &[after.into(), up_to.into()], |row| {
+        let window = [after.into(), head.min(after + WINDOW).into()];
+        let mut posted_at: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+        reader.query(&entries, &window, |row| {
             let posted = posted(row)?;
-            if !row.opt_text(10)?.is_some_and(|payload| payload.contains(&posted.entry.digest())) {
-                differences.push(format!(
-                    "the entry at {}.{} is not the one that its event tells",
-                    posted.position, posted.line
-                ));
+            posted_at.entry(posted.position).or_default().push(posted.entry.digest());
+            Ok(())
+        })?;
+        reader.query(events, &window, |row| {
+            let event_type = row.text(1)?;
+            if !TELLING.iter().any(|context| event_type.starts_with(context)) {
+                return Ok(());
+            }
+            let position = row.int(0)?;
+            let mut posted = posted_at.remove(&position).unwrap_or_default();
+            let mut told = digests(row.text(2)?);
+            posted.sort_unstable();
+            told.sort_unstable();
+            if posted != told {
+                differences.push(format!("the entries at position {position} are not those that its event tells"));
             }
             Ok(())
         })?;
-        after = up_to;
+        differences
+            .extend(posted_at.keys().map(|position| format!("no event tells the entries at position {position}")));
+        after += WINDOW;
     }
     Ok(())
+}
+
+/// The digests of the entries that an event's JSON tells. Quotes within text are escaped, so the mark is a key.
+fn digests(payload: &str) -> Vec<&str> {
+    let rest = payload.split("\"digest\":\"").skip(1);
+    rest.filter_map(|rest| rest.split_once('"').map(|(digest, _)| digest)).collect()
 }
 
 /// The kinds of entries that reduce what is payable because of refunds: they count after a payout's cut-off too.
