@@ -14,6 +14,10 @@ mod react;
 mod record;
 mod store;
 mod sweep;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod views;
 
 use platform::Migration;

@@ -1,0 +1,7 @@
+//! Tests of the context as a whole, over a real database in memory.
+
+mod attribution;
+mod intake;
+mod order;
+mod parking;
+mod refunds;
