@@ -236,3 +236,26 @@ pub const PROBLEMS: &[&Problem] = &[
     &problems::STALE,
     &problems::UNAVAILABLE,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_points_at_places_and_keeps_its_cause_for_the_log() {
+        let fault = Fault::at(&problems::INVALID, "/amount", "expected more").below("/items/3").caused_by("a secret");
+        assert_eq!((fault.code(), fault.kind(), fault.detail()), ("invalid", Kind::Unprocessable, "expected more"));
+        assert_eq!(fault.errors()[0].pointer, "/items/3/amount");
+        assert_eq!(fault.to_string(), "invalid: expected more (at /items/3/amount) [a secret]");
+        assert!(!Fault::internal("a secret").detail().contains("secret"), "the caller does not see it");
+    }
+
+    #[test]
+    fn every_problem_has_its_own_code_and_says_what_to_do() {
+        let mut codes: Vec<&str> = PROBLEMS.iter().map(|problem| problem.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), PROBLEMS.len());
+        assert!(PROBLEMS.iter().all(|problem| problem.title.ends_with('.') && problem.remedy.ends_with('.')));
+    }
+}

@@ -275,4 +275,67 @@ mod tests {
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(ids.iter().all(|id| id.to_uuid().get_version_num() == 7));
     }
+
+    #[test]
+    fn a_clock_that_goes_back_or_stands_before_1970_keeps_the_order() {
+        let mut source = IdSource::from_number(1);
+        let times = [5_000_000, 4_000_000, i64::MIN, 0, 5_001_000, -1, 5_001_000, i64::MAX];
+        let ids: Vec<PartnerId> = times.into_iter().map(|micros| source.next(Timestamp::from_micros(micros))).collect();
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+        assert!(ids.iter().all(|id| id.to_uuid().get_variant() == uuid::Variant::RFC4122));
+    }
+
+    #[test]
+    fn two_sources_make_different_ids_and_one_seed_the_same() {
+        let make = |seed| -> Vec<PartnerId> {
+            let mut source = IdSource::from_number(seed);
+            (0..1_000).map(|_| source.next(Timestamp::from_micros(1_000))).collect()
+        };
+        let (one, other) = (make(1), make(2));
+        assert_eq!(one, make(1));
+        assert!(one.iter().all(|id| !other.contains(id)));
+        assert_ne!(IdSource::from_seed([1; 32]).bytes::<16>(), IdSource::from_seed([2; 32]).bytes::<16>());
+    }
+
+    #[test]
+    fn the_text_form_refuses_whatever_is_not_one() {
+        for bad in [
+            "ptr",
+            "ptr_",
+            "ptr_0",
+            "_01h2xcejqtf2nbrexx3vqjhp41",
+            "ptr_01h2xcejqtf2nbrexx3vqjhp4",
+            "ptr_01h2xcejqtf2nbrexx3vqjhp411",
+            "ptr_01h2xcejqtf2nbrexx3vqjhpl1",
+            "ptr_01h2xcejqtf2nbrexx3vqjhp4é",
+            "ptr-01h2xcejqtf2nbrexx3vqjhp41",
+            "ptr__01h2xcejqtf2nbrexx3vqjhp4",
+        ] {
+            assert!(bad.parse::<PartnerId>().is_err(), "{bad}");
+        }
+        assert!(serde_json::from_str::<PartnerId>("1").is_err());
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn text_uuid_json_and_bytes_are_one_id_and_text_sorts_like_bytes(a: [u8; 16], b: [u8; 16]) {
+            let (one, other) = (PartnerId::from_bytes(a), PartnerId::from_bytes(b));
+            let text = one.to_string();
+            proptest::prop_assert_eq!(text.len(), 30);
+            proptest::prop_assert_eq!(text.parse::<PartnerId>().unwrap(), one);
+            proptest::prop_assert_eq!(one.to_uuid().to_string().parse::<PartnerId>().unwrap(), one);
+            proptest::prop_assert_eq!(serde_json::from_str::<PartnerId>(&serde_json::to_string(&one).unwrap()).unwrap(), one);
+            proptest::prop_assert_eq!(text.cmp(&other.to_string()), a.cmp(&b));
+            proptest::prop_assert_eq!(one.cmp(&other), a.cmp(&b));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
+            if let Ok(id) = text.parse::<PartnerId>() {
+                proptest::prop_assert_eq!(id.to_string().parse::<PartnerId>().unwrap(), id);
+            }
+        }
+    }
 }

@@ -89,6 +89,7 @@ impl<S: StateName, A: StateName> Lifecycle<S, A> {
 }
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "the macro defines public enums")]
 mod tests {
     use super::*;
 
@@ -117,5 +118,34 @@ mod tests {
         assert_eq!(fault.code(), "illegal_transition");
         assert!(fault.detail().contains("allowed: close"), "{}", fault.detail());
         assert!(DOOR.allows(Door::Shut, Door::Bricked) && !DOOR.allows(Door::Bricked, Door::Shut));
+    }
+
+    #[test]
+    fn names_are_the_same_in_text_and_json() {
+        for &door in Door::ALL {
+            assert_eq!(door.as_str().parse(), Ok(door));
+            assert_eq!(serde_json::to_string(&door).unwrap(), format!("\"{door}\""));
+            assert_eq!(serde_json::from_str::<Door>(&format!("\"{door}\"")).unwrap(), door);
+        }
+        assert_eq!("Open".parse::<Door>(), Err("expected one of: open, shut, bricked".to_owned()));
+        assert_eq!(format!("{:>6}", Door::Shut), "  shut");
+    }
+
+    #[test]
+    fn every_pair_moves_repeats_or_is_refused_with_what_is_allowed() {
+        for &from in Door::ALL {
+            for &action in Act::ALL {
+                let row = DOOR.rows.iter().find(|row| row.0 == from && row.1 == action);
+                match DOOR.act(from, action) {
+                    Ok(Move::To(to)) => assert_eq!(Some(to), row.map(|row| row.2)),
+                    Ok(Move::Already) => {
+                        assert!(row.is_none() && DOOR.rows.iter().any(|row| row.1 == action && row.2 == from))
+                    }
+                    Err(fault) => assert!(row.is_none() && fault.kind() == crate::Kind::Conflict, "{fault}"),
+                }
+            }
+        }
+        let end = DOOR.act(Door::Bricked, Act::Open).unwrap_err();
+        assert!(end.detail().ends_with("allowed: nothing"), "{}", end.detail());
     }
 }

@@ -307,3 +307,6 @@ pub fn split(total: i64, weights: &[u32]) -> Option<Vec<i64>> {
     }
     Some(parts)
 }
+
+#[cfg(test)]
+mod tests;

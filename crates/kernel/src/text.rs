@@ -154,4 +154,42 @@ mod tests {
     fn digests_keep_parts_apart() {
         assert_ne!(digest16(&[b"ab", b"c"]), digest16(&[b"a", b"bc"]));
     }
+
+    #[test]
+    fn limits_count_characters_and_include_the_longest() {
+        for longest in ["x", "é", "😀"] {
+            assert!(Key::new(longest.repeat(200)).is_ok(), "{longest}");
+            assert!(Key::new(longest.repeat(201)).is_err(), "{longest}");
+        }
+        assert!(Reason::new("x".repeat(500)).is_ok() && Reason::new("x".repeat(501)).is_err());
+        assert!(Label::new("x".repeat(200)).is_ok() && Label::new("").is_err());
+        let domain = format!("{}.example", "d".repeat(240));
+        assert!(Email::new(format!("a@{domain}")).is_ok() && Email::new(format!("abcdefgh@{domain}")).is_err());
+        for bad in ["@b.example", "a@", "a@@b.example", "a@b@c.example", "a b@c.example", "a", "a@b.example\n"] {
+            assert!(Email::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn json_meets_the_same_limits_and_says_what_to_change() {
+        assert_eq!(serde_json::from_str::<Key>("\"a\"").unwrap().as_str(), "a");
+        for bad in ["\"\"", "\"a\\u0000\"", "\"a\\u202eb\"", "1", "null"] {
+            assert!(serde_json::from_str::<Key>(bad).is_err(), "{bad}");
+        }
+        let error = Key::new("a\u{202e}b").unwrap_err();
+        assert!(error.contains("U+202E"), "{error}");
+        let invisible = ['\u{ad}', '\u{200b}', '\u{2066}', '\u{feff}', '\u{e0041}', '\u{85}', '\u{7f}'];
+        assert!(invisible.iter().all(|c| Key::new(format!("a{c}b")).is_err()));
+        let reference = "{\"system\":\"shopify\",\"id\":\"7\"}";
+        assert_eq!(serde_json::from_str::<Reference>(reference).unwrap().to_string(), "shopify:7");
+        assert!(serde_json::from_str::<Reference>("{\"system\":\"a\",\"id\":\"b\",\"c\":1}").is_err());
+    }
+
+    #[test]
+    fn digests_and_hexadecimal_are_stable() {
+        // SHA-256 over eight bytes of length and the part; stored for ever.
+        assert_eq!(hex(&digest16(&[b"abc"])), "c3494ca1a2cf8eeb8a11ded316fb55b8");
+        assert_eq!(hex(&[0, 15, 255]), "000fff");
+        assert_ne!(digest16(&[]), digest16(&[b""]));
+    }
 }

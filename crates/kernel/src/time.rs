@@ -15,10 +15,9 @@ pub type Duration = std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
-/// 1900-01-01T00:00:00Z and 9999-12-30T22:00:00.999999Z, the last instant that is a date in every zone: what a fact may
-/// claim.
+/// 1900-01-01T00:00:00Z and 9999-12-30T22:00:00Z, the last microsecond that the library writes: what a fact may claim.
 const EARLIEST: i64 = -2_208_988_800_000_000;
-const LATEST: i64 = 253_402_207_200_999_999;
+const LATEST: i64 = 253_402_207_200_000_000;
 
 impl Timestamp {
     /// From microseconds since 1970.
@@ -169,6 +168,54 @@ mod tests {
             "1769860800",
         ] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sums_stay_where_they_can_be_written() {
+        let latest = Timestamp::from_micros(LATEST);
+        let earliest = Timestamp::from_micros(EARLIEST);
+        assert_eq!(latest.to_string(), "9999-12-30T22:00:00Z");
+        assert_eq!(earliest.to_string(), "1900-01-01T00:00:00Z");
+        for time in [latest, earliest, Timestamp::default()] {
+            for moved in [time.plus_days(u32::MAX), time.plus(Duration::MAX), time.minus(Duration::MAX)] {
+                assert_eq!(moved.to_string().parse(), Ok(moved), "{time} {moved}");
+            }
+        }
+        assert_eq!((latest.plus(Duration::from_secs(1)), earliest.minus(Duration::from_secs(1))), (latest, earliest));
+        let beyond = Timestamp::from_micros(i64::MAX);
+        assert_eq!(beyond.plus_days(1), beyond, "never earlier than before");
+        assert_eq!(
+            Timestamp::default().plus_days(30).minus(Duration::from_secs(86_400)).to_string(),
+            "1970-01-30T00:00:00Z"
+        );
+    }
+
+    #[test]
+    fn a_clock_goes_where_it_is_set() {
+        let clock = ManualClock::at(Timestamp::from_micros(5));
+        assert_eq!(clock.now().as_micros(), 5);
+        clock.set(Timestamp::from_micros(3));
+        assert_eq!(clock.now().as_micros(), 3);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn whatever_may_be_claimed_survives_text_and_json(micros in EARLIEST..=LATEST) {
+            let time = Timestamp::from_micros(micros);
+            proptest::prop_assert_eq!(time.to_string().parse(), Ok(time));
+            let text = serde_json::to_string(&time).unwrap();
+            proptest::prop_assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), time);
+            proptest::prop_assert_eq!(time.day(), &time.to_string()[..10]);
+        }
+
+        #[test]
+        fn any_text_is_read_within_the_range_or_refused(text in "[0-9]{1,5}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})?") {
+            if let Ok(time) = text.parse::<Timestamp>() {
+                proptest::prop_assert!((EARLIEST..=LATEST).contains(&time.as_micros()), "{}", text);
+            }
         }
     }
 }

@@ -243,19 +243,19 @@ mod tests {
     fn the_position_known_at_a_time() {
         let clock = clock();
         let db = Db::in_memory(options(&clock, None)).unwrap();
-        let second = |n: u64| START.plus(Duration::from_secs(n));
+        let second = |n: u32| START.plus(Duration::from_secs(n.into()));
         assert_eq!(db.read(|reader| position_at(reader, START)).unwrap(), 0);
         // Positions 1 at second 0; 2 and 3 at second 1; 4 to 6 at second 2; and so on.
         for n in 0..10 {
             clock.set(second(n));
-            publish(&db, &vec![event("a"); n as usize + 1]);
+            publish(&db, &vec![event("a"); usize::try_from(n).unwrap() + 1]);
         }
         let last_of = |n: i64| (n + 1) * (n + 2) / 2;
         for n in 0..10 {
             let known = |time| db.read(|reader| position_at(reader, time)).unwrap();
-            assert_eq!(known(second(n)), last_of(n as i64));
-            assert_eq!(known(second(n).plus(Duration::from_millis(999))), last_of(n as i64));
-            assert_eq!(known(second(n).minus(Duration::from_micros(1))), last_of(n as i64 - 1));
+            assert_eq!(known(second(n)), last_of(n.into()));
+            assert_eq!(known(second(n).plus(Duration::from_millis(999))), last_of(n.into()));
+            assert_eq!(known(second(n).minus(Duration::from_micros(1))), last_of(i64::from(n) - 1));
         }
         assert_eq!(db.read(|reader| position_at(reader, START.plus_days(9))).unwrap(), 55);
     }

@@ -60,7 +60,7 @@ fn an_error_and_a_panic_roll_back_and_the_writer_goes_on() {
 fn a_panic_while_reading_leaves_no_open_snapshot_behind() {
     let directory = Directory::new();
     let db = directory.open();
-    for round in 1..=3 * READERS {
+    for round in 1..=24 {
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             db.read(|reader| -> Result<()> {
                 event_log::head(reader)?;
@@ -69,7 +69,7 @@ fn a_panic_while_reading_leaves_no_open_snapshot_behind() {
         }));
         assert!(panicked.is_err());
         publish(&db, &[event("a")]);
-        assert_eq!(db.read(event_log::head).unwrap(), round as i64, "an old snapshot is still open");
+        assert_eq!(db.read(event_log::head).unwrap(), round, "an old snapshot is still open");
     }
 }
 
@@ -171,7 +171,7 @@ fn positions_have_no_gaps_whoever_writes_and_fails() {
     assert_eq!(events.len(), published.load(Ordering::Relaxed));
     assert!(events.iter().zip(1..).all(|(event, position)| event.position == position));
     assert!(events.windows(2).all(|pair| pair[0].time <= pair[1].time && pair[0].id < pair[1].id));
-    assert_eq!(db.head(), events.len() as i64);
+    assert_eq!(db.head(), events.last().map_or(0, |event| event.position));
 }
 
 #[test]
