@@ -312,3 +312,36 @@ pub fn refunds(reader: &Reader<'_>, conversion_id: ConversionId) -> Result<Vec<R
         })
     })
 }
+
+/// How many facts there are, by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Conversions.
+    pub recorded: i64,
+    /// Those that a partner is credited with.
+    pub attributed: i64,
+    /// Those that nobody is credited with.
+    pub unattributed: i64,
+    /// Those that do not count.
+    pub rejected: i64,
+    /// Touches.
+    pub touches: i64,
+}
+
+/// Counts every fact.
+pub fn counts(reader: &Reader<'_>) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let sql = "SELECT state, CAST(COUNT(*) AS BIGINT) FROM conversion GROUP BY state ORDER BY state";
+    for (state, count) in reader.query(sql, &[], |row| Ok((row.name(0)?, row.int(1)?)))? {
+        counts.recorded += count;
+        match state {
+            ConversionState::Recorded => {}
+            ConversionState::Attributed => counts.attributed = count,
+            ConversionState::Unattributed => counts.unattributed = count,
+            ConversionState::Rejected => counts.rejected = count,
+        }
+    }
+    let sql = "SELECT CAST(COUNT(*) AS BIGINT) FROM touch";
+    counts.touches = reader.query_one(sql, &[], |row| row.int(0))?.unwrap_or(0);
+    Ok(counts)
+}

@@ -14,7 +14,7 @@ use crate::{commands, demo, output, serve, telemetry};
 #[command(name = "alpes", version, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done · 1 refused, failed, or a difference was found · 2 a wrong call.\n\
     Start with `alpes demo`, or with `alpes keys create --name me --scopes '*'` and `alpes serve`.")]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     common: Common,
     #[command(subcommand)]
@@ -23,16 +23,16 @@ pub struct Cli {
 
 /// What every command takes.
 #[derive(Args, Clone)]
-pub struct Common {
+pub(crate) struct Common {
     /// The directory of the database (`alpes.db`); it is created when it is missing
     #[arg(long, global = true, default_value = "./alpes-data", env = "ALPES_DATA", value_name = "DIR")]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Standard output holds one JSON document and nothing else
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// What is logged to standard error: error, warn, info, debug, or by module
     #[arg(long, global = true, default_value = "info", env = "ALPES_LOG", value_name = "LEVEL")]
-    pub log: String,
+    pub(crate) log: String,
 }
 
 #[derive(Subcommand)]
@@ -71,18 +71,18 @@ enum Command {
 
 /// Where the API listens.
 #[derive(Args, Clone, Copy)]
-pub struct Listen {
+pub(crate) struct Listen {
     /// The address to listen on
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), env = "ALPES_HOST")]
-    pub host: IpAddr,
+    pub(crate) host: IpAddr,
     /// The port to listen on
     #[arg(long, default_value_t = 8080, env = "ALPES_PORT")]
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Listen {
     /// The socket address.
-    pub const fn address(self) -> SocketAddr {
+    pub(crate) const fn address(self) -> SocketAddr {
         SocketAddr::new(self.host, self.port)
     }
 }

@@ -4,7 +4,7 @@
 pub mod cli;
 mod clock;
 mod commands;
-pub mod demo;
+mod demo;
 mod output;
 mod serve;
 mod telemetry;

@@ -17,14 +17,14 @@ use crate::worker::Worker;
 
 /// What `serve` takes.
 #[derive(Args, Clone)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     listen: Listen,
     /// What happens with a fact that names an unknown partner or campaign: `park` it, or `provision` one
     #[arg(long, default_value = "park", env = "ALPES_UNKNOWN_REFERENCE", value_name = "POLICY")]
     unknown_reference: conversions::UnknownReference,
     /// Payouts above this many minor units need an approver other than their creator
-    #[arg(long, default_value_t = payments::Settings::default().approval_limit_minor, env = "ALPES_PAYOUT_APPROVAL_LIMIT_MINOR", value_name = "N")]
+    #[arg(long, default_value_t = Settings::default().payments.approval_limit_minor, env = "ALPES_PAYOUT_APPROVAL_LIMIT_MINOR", value_name = "N")]
     payout_approval_limit_minor: i64,
     /// Facts that may wait to be recorded; above it clients get 429
     #[arg(long, default_value_t = 8_192, env = "ALPES_INTAKE_QUEUE", value_name = "FACTS")]
@@ -51,7 +51,7 @@ impl Arguments {
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> {
     let db = Arc::new(wiring::open(&common.data)?);
     let settings = arguments.settings();
-    let gateway = Arc::new(payments::Sandbox::default());
+    let gateway = Arc::new(payments::gateways::sandbox::Sandbox::default());
     let worker = Worker::new(settings, gateway);
     let service = Service::start(db, settings, worker, arguments)?;
     service.serve(arguments.listen.address(), web::Access::Keys)
@@ -139,7 +139,7 @@ impl Service {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let replay = {
             let (db, settings) = (self.db.clone(), self.settings);
-            Arc::new(move |id| Worker::new(settings, Arc::new(payments::Sandbox::default())).replay(&db, id))
+            Arc::new(move |id| Worker::new(settings, Arc::new(payments::gateways::sandbox::Sandbox::default())).replay(&db, id))
         };
         let state = web::State::new(web::Services {
             customers: conversions::CustomerKeys::load_or_create(&self.db)?,

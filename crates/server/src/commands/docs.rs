@@ -10,7 +10,7 @@ use crate::commands::config;
 
 /// What `docs` takes.
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The directory to write to
     #[arg(long)]
     out: PathBuf,

@@ -11,14 +11,14 @@ use crate::{output, wiring};
 
 /// What `events` can do.
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Print the newest events, and with --follow every new one
     Tail(Tail),
 }
 
 /// What `events tail` takes.
 #[derive(Args)]
-pub struct Tail {
+pub(crate) struct Tail {
     /// How many of the newest to begin with
     #[arg(long, short = 'n', default_value_t = 20)]
     lines: usize,

@@ -8,7 +8,7 @@ use crate::{output, wiring};
 
 /// What `explain` takes.
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The commission: com_…
     id: CommissionId,
 }

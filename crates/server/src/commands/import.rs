@@ -32,7 +32,7 @@ const LARGEST_BYTES: u64 = 1 << 30;
 
 /// What `import` takes.
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// A CSV file in UTF-8 with a heading line. Columns: source, external_id, occurred_at, amount (decimal) or
     /// amount_minor (whole), currency, and optionally kind, campaign_id, partner_id, code, click_id, customer_ref
     file: PathBuf,
@@ -81,7 +81,7 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<bool
     let bar = progress(u64::try_from(text.lines().count().saturating_sub(1))?);
     let report = rows(&db, &keys, arguments, &text, &bar)?;
     bar.set_message("deciding");
-    Worker::new(Settings::default(), Arc::new(payments::Sandbox::default())).run_until_idle(&db)?;
+    Worker::new(Settings::default(), Arc::new(payments::gateways::sandbox::Sandbox::default())).run_until_idle(&db)?;
     bar.finish_and_clear();
     if let Some(path) = &arguments.refused {
         let mut file = csv::Writer::from_path(path)?;

@@ -10,7 +10,7 @@ use crate::wiring;
 
 /// What `keys` can do.
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Create a key; it is shown once
     Create(Create),
     /// List the keys, without their secrets
@@ -21,7 +21,7 @@ pub enum Command {
 
 /// What `keys create` takes.
 #[derive(Args)]
-pub struct Create {
+pub(crate) struct Create {
     /// Who uses it; the actor of everything that is done with it
     #[arg(long)]
     name: String,
@@ -35,7 +35,7 @@ pub struct Create {
 
 /// What `keys revoke` takes.
 #[derive(Args)]
-pub struct Revoke {
+pub(crate) struct Revoke {
     /// The key: key_…
     id: ApiKeyId,
 }

@@ -12,7 +12,7 @@ use crate::{output, wiring};
 
 /// What `replay` takes.
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The dead letter, as listed by GET /v1/dead-letters: dlq_…
     id: DeadLetterId,
 }
@@ -20,7 +20,7 @@ pub struct Arguments {
 /// Tries it, and those behind it, again.
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> {
     let db = wiring::open(&common.data)?;
-    let worker = Worker::new(Settings::default(), Arc::new(payments::Sandbox::default()));
+    let worker = Worker::new(Settings::default(), Arc::new(payments::gateways::sandbox::Sandbox::default()));
     let handled = worker.replay(&db, arguments.id)?;
     if common.json {
         return output::json(&serde_json::json!({ "handled": handled }));

@@ -22,8 +22,6 @@ const UNDER_WAY: usize = 4;
 pub(super) struct Delivery {
     /// Conversions that were delivered, duplicates included.
     pub(super) delivered: i64,
-    /// Touches that were delivered.
-    pub(super) touches: i64,
     /// Refunds that were delivered.
     pub(super) refunds: i64,
     /// Chargebacks that are delivered after the payout.
@@ -70,7 +68,6 @@ pub(super) fn run(
     bar.finish_and_clear();
     Ok(Delivery {
         delivered: count(|fact| matches!(fact, Planned::Sale(_))),
-        touches: count(|fact| matches!(fact, Planned::Touch { .. })),
         refunds: count(|fact| matches!(fact, Planned::Refund { .. })),
         chargebacks: i64::try_from(plan::charged_back(log).len())?,
         known,

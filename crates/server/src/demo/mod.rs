@@ -26,7 +26,7 @@ use crate::{output, verify};
 
 /// What `demo` takes.
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     listen: Listen,
     /// Stop after the figures instead of serving the API
@@ -107,7 +107,7 @@ impl Demo {
     fn serve(self, arguments: &Arguments) -> anyhow::Result<()> {
         self.clock.go_real();
         let settings = Settings::default();
-        let worker = Worker::new(settings, Arc::new(payments::Sandbox::default()));
+        let worker = Worker::new(settings, Arc::new(payments::gateways::sandbox::Sandbox::default()));
         let service = Service::start_with(self.db, settings, worker, QUEUE, 512, true)?;
         let address = arguments.listen.address();
         // Without a key only on loopback: whoever listens elsewhere wants the same protection as `serve`.

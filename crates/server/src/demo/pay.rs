@@ -1,11 +1,13 @@
 //! Approvals and payouts of the demo.
 
-use commissions::{CommissionFilter, CommissionId};
-use kernel::{Currency, Result};
-use payments::{CreatePayout, PayoutFilter, PayoutView, Sandbox, Settings};
+use commissions::CommissionFilter;
+use kernel::{CommissionId, Currency, Result};
+use payments::gateways::sandbox::{Sandbox, SandboxRule, SandboxSettings};
+use payments::{CreatePayout, PayoutFilter, PayoutView};
 use platform::{Db, Lane, Page};
 
 use super::setup::{CONTROLLER, OPERATOR, World};
+use crate::wiring;
 use crate::worker::Worker;
 
 /// The two payouts.
@@ -18,7 +20,8 @@ pub(super) struct Payouts {
 
 /// The sandbox: the item of partner 5 fails, that of partner 9 is settled and comes back.
 pub(super) fn gateway(world: &World) -> Sandbox {
-    Sandbox::default().failing(world.partner(5)).returning(world.partner(9))
+    let rules = [(world.partner(5), SandboxRule::Fail), (world.partner(9), SandboxRule::ReturnAfterSettlement)];
+    Sandbox::new(1, SandboxSettings { rules: rules.into(), ..SandboxSettings::default() })
 }
 
 /// An operator approves what waits in the queue.
@@ -35,6 +38,10 @@ pub(super) fn approve_queue(db: &Db) -> Result<()> {
     }
 }
 
+fn settings() -> payments::Settings {
+    wiring::Settings::default().payments
+}
+
 fn request(db: &Db, dry_run: bool) -> CreatePayout {
     CreatePayout { currency: Currency::USD, cut_off: db.now(), partner_ids: None, commission_ids: None, minimum: None, dry_run }
 }
@@ -44,10 +51,10 @@ pub(super) fn first_payout(db: &Db, worker: &mut Worker) -> Result<PayoutView> {
     let existing = db.read(|reader| payments::views::list(reader, &PayoutFilter::default(), &Page::first(1)))?.items.pop();
     let payout = match existing {
         Some(payout) => payout,
-        None => db.write("payout", Lane::Front, OPERATOR, |tx| request(db, false).run(tx, &Settings::default()))?,
+        None => db.write("payout", Lane::Front, OPERATOR, |tx| request(db, false).run(tx, &settings()))?,
     };
     if payout.state == events::payments::PayoutState::Draft {
-        db.write("payout", Lane::Front, CONTROLLER, |tx| payments::approve(tx, payout.id, &Settings::default()))?;
+        db.write("payout", Lane::Front, CONTROLLER, |tx| payments::approve(tx, payout.id, &settings()))?;
     }
     if payout.state != events::payments::PayoutState::Completed {
         db.write("payout", Lane::Front, CONTROLLER, |tx| payments::submit(tx, payout.id))?;
@@ -58,5 +65,5 @@ pub(super) fn first_payout(db: &Db, worker: &mut Worker) -> Result<PayoutView> {
 
 /// What a second payout would pay.
 pub(super) fn second_payout(db: &Db) -> Result<PayoutView> {
-    db.write("payout", Lane::Front, OPERATOR, |tx| request(db, true).run(tx, &Settings::default()))
+    db.write("payout", Lane::Front, OPERATOR, |tx| request(db, true).run(tx, &settings()))
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Outcome;
 use crate::cli::Common;
 use crate::commands::verify::{self, Finding};
-use crate::output::{self, Table, amount, bold, faint, good};
+use crate::output::{Table, amount, bold, faint, good};
 
 /// The figures after the chargebacks and before payout 2.
 #[derive(Serialize)]
@@ -110,20 +110,20 @@ fn payouts(outcome: &Outcome) -> serde_json::Value {
     let number = |partner: kernel::PartnerId| outcome.world.partners.iter().position(|&id| id == partner).map(|place| place + 1);
     let lines = |payout: &payments::PayoutView| {
         let items = payout.items.iter().map(|item| {
-            json!({ "number": number(item.partner_id), "amount_minor": item.amount_minor, "outcome": item.state })
+            json!({ "number": number(item.partner_id), "amount_minor": item.amount.amount_minor, "outcome": item.state })
         });
         items.collect::<Vec<_>>()
     };
-    let total = |payout: &payments::PayoutView| payout.items.iter().map(|item| item.amount_minor).sum::<i64>();
+    let total = |payout: &payments::PayoutView| payout.items.iter().map(|item| item.amount.amount_minor).sum::<i64>();
     let carried: Vec<serde_json::Value> = second
         .carried
         .iter()
-        .map(|carried| json!({ "number": number(carried.partner_id), "amount_minor": carried.payable_minor }))
+        .map(|carried| json!({ "number": number(carried.partner_id), "amount_minor": carried.amount.amount_minor }))
         .collect();
     json!([
         { "number": 1, "dry_run": false, "total_minor": total(first), "items": lines(first) },
         { "number": 2, "dry_run": true, "total_minor": total(second), "items": second.items.iter().map(|item| {
-            json!({ "number": number(item.partner_id), "amount_minor": item.amount_minor })
+            json!({ "number": number(item.partner_id), "amount_minor": item.amount.amount_minor })
         }).collect::<Vec<_>>(), "carried": carried },
     ])
 }
@@ -204,13 +204,13 @@ fn print_payouts(outcome: &Outcome) {
     let (first, second) = (&outcome.payouts.first, &outcome.payouts.second);
     for (number, partner) in (1..).zip(&outcome.world.partners) {
         let item = first.items.iter().find(|item| item.partner_id == *partner);
-        let next = second.items.iter().find(|item| item.partner_id == *partner).map(|item| amount(item.amount_minor));
+        let next = second.items.iter().find(|item| item.partner_id == *partner).map(|item| amount(item.amount.amount_minor));
         let carried = second.carried.iter().find(|carried| carried.partner_id == *partner);
         table.row([
             number.to_string(),
-            item.map_or_else(|| "-".to_owned(), |item| amount(item.amount_minor)),
+            item.map_or_else(|| "-".to_owned(), |item| amount(item.amount.amount_minor)),
             item.map_or_else(|| "-".to_owned(), |item| item.state.to_string()),
-            next.or_else(|| carried.map(|c| format!("{} carried", amount(c.payable_minor)))).unwrap_or_else(|| "-".to_owned()),
+            next.or_else(|| carried.map(|c| format!("{} carried", amount(c.amount.amount_minor)))).unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     table.print();
