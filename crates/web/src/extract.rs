@@ -226,8 +226,10 @@ fn parameters<P: DeserializeOwned>(parts: &Parts) -> Result<P> {
         let mut source = rejection.source();
         while let Some(error) = source {
             if let Some(inner) = error.downcast_ref::<Inner>() {
-                let name = inner.path().to_string();
-                return parameter_fault(&name, &inner.inner().to_string());
+                let (path, detail) = (inner.path().to_string(), inner.inner().to_string());
+                // What is missing or stands twice is a fault of the whole, whose text names the parameter.
+                let name = if path == "." { detail.split('`').nth(1).unwrap_or_default() } else { &path };
+                return parameter_fault(name, &detail);
             }
             source = error.source();
         }

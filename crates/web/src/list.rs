@@ -47,6 +47,7 @@ macro_rules! list_parameters {
             /// `next_cursor` of the page before.
             cursor: Option<String>,
             /// Oldest first (`asc`, the default) or newest first (`desc`).
+            #[param(inline)]
             order: Option<crate::list::Order>,
             /// Count all items that meet the conditions.
             include_total: Option<bool>,

@@ -36,6 +36,7 @@ struct EventParameters {
     /// Only those that go back to a request with this `X-Correlation-Id`.
     correlation_id: Option<String>,
     /// Oldest first (`asc`, the default) or newest first (`desc`).
+    #[param(inline)]
     order: Option<Order>,
     /// Items at most; 50 when absent.
     #[param(minimum = 1, maximum = 500)]
