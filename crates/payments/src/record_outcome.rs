@@ -161,3 +161,48 @@ fn event(change: &Change, entry: Option<&Entry>) -> NewEvent {
         State::Cancelled => item_event!(ItemCancelled),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step;
+    use crate::testing::{commission, partner, world};
+    use crate::{Callback, Payment, PaymentGateway};
+
+    /// Takes every payment and says nothing about it.
+    struct Silent;
+
+    impl PaymentGateway for Silent {
+        fn name(&self) -> &'static str {
+            "sandbox"
+        }
+        fn pay(&self, _: &Payment, _: Timestamp) -> Outcome {
+            Outcome::Unknown
+        }
+        fn ask(&self, _: PayoutItemId, _: Timestamp) -> Outcome {
+            Outcome::Unknown
+        }
+        fn take_callbacks(&self, _: Timestamp) -> Vec<Callback> {
+            Vec::new()
+        }
+        fn give_back(&self, _: Vec<Callback>) {}
+    }
+
+    #[test]
+    fn outcomes_of_one_item_in_one_slice_are_taken_in_their_order() {
+        let world = world();
+        world.earn(partner(1), commission(1), 10_00);
+        let payout = world.submitted();
+        step(&world.db, &Silent).unwrap();
+        let head = world.db.head();
+        let id = payout.items[0].id;
+        let said = [Outcome::InProgress, Outcome::Unknown, Outcome::Settled, Outcome::InProgress, Outcome::Settled];
+        let slice = said.map(|outcome| (id, outcome));
+        assert!(world.write("gateway", |tx| record_outcomes(tx, &slice)).unwrap().is_empty());
+        assert_eq!(world.told_since(head), ["payments.item_settled.v1", "payments.payout_completed.v1"]);
+        let item = world.payout(payout.id).items.remove(0);
+        assert_eq!((item.state, item.due_at), (State::Settled, None), "nobody is asked about it again");
+        assert_eq!(world.money(partner(1)), (0, 0, 10_00));
+        world.assert_sound();
+    }
+}

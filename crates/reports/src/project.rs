@@ -143,7 +143,7 @@ mod tests {
                     let refused = |c: &&&crate::testing::Commission| c.was_accrued();
                     let accrued = of.iter().filter(refused).map(|c| c.books().0).sum::<i64>();
                     let reversed = of.iter().filter(refused).map(|c| c.books().1).sum::<i64>();
-                    prop_assert_eq!(told, (of.len() as i64, accrued, reversed), "{} {}", state, currency);
+                    prop_assert_eq!(told, (i64::try_from(of.len()).unwrap(), accrued, reversed), "{} {}", state, currency);
                 }
             }
         }
