@@ -14,6 +14,10 @@ mod problems;
 mod react;
 mod react_to_partners;
 mod react_to_payouts;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod views;
 
 use platform::Migration;

@@ -177,3 +177,107 @@ fn base(conditions: &Conditions, inputs: &Inputs<'_>) -> Result<i64, Skip> {
     // Lines are part of the amount; should they claim more than the range of i64, the percentage overflows and says so.
     matching.map(|line| line.amount_minor).reduce(i64::saturating_add).ok_or(Skip::Category)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernel::{BasisPoints, Key};
+
+    fn terms(components: Vec<Component>, cap_minor: Option<i64>) -> Terms {
+        Terms { components, cap_minor, hold_days: 30, auto_approve_up_to_minor: None }
+    }
+
+    fn percent(basis_points: u32, conditions: Conditions) -> Component {
+        Component::Percent { basis_points: BasisPoints::new(basis_points).unwrap(), conditions }
+    }
+
+    fn flat(amount_minor: i64, conditions: Conditions) -> Component {
+        Component::Flat { amount_minor, conditions }
+    }
+
+    fn bonus(amount_minor: i64, conditions: Conditions) -> Component {
+        Component::FirstPurchaseBonus { amount_minor, conditions }
+    }
+
+    fn line(category: &str, amount_minor: i64) -> Line {
+        Line { category: Key::new(category).unwrap(), amount_minor }
+    }
+
+    fn any() -> Conditions {
+        Conditions::default()
+    }
+
+    fn category(name: &str) -> Conditions {
+        Conditions { categories: vec![Key::new(name).unwrap()], ..any() }
+    }
+
+    fn minimum(minor: i64) -> Conditions {
+        Conditions { minimum_amount_minor: Some(minor), ..any() }
+    }
+
+    fn sale(amount_minor: i64) -> Inputs<'static> {
+        let kind = ConversionKind::Sale;
+        Inputs { kind, amount_minor, lines: &[], first_purchase: false, bonus_taken: false }
+    }
+
+    #[test]
+    fn components_add_up_and_the_cap_comes_last() {
+        let only_leads = Conditions { kinds: vec![ConversionKind::Lead], ..any() };
+        let cases: Vec<(&str, Vec<Component>, Option<i64>, i64, i64)> = vec![
+            ("8 % of 11.77 is 94.16 cents", vec![percent(800, any())], None, 1_177, 94),
+            ("half a cent goes up", vec![percent(5_000, any())], None, 1, 1),
+            ("just below half a cent goes down", vec![percent(4_999, any())], None, 1, 0),
+            ("each percentage is rounded by itself", vec![percent(50, any()), percent(50, any())], None, 100, 2),
+            ("percent and flat", vec![percent(800, any()), flat(25, any())], None, 1_177, 119),
+            ("the cap cuts the sum", vec![percent(800, any()), flat(2_000, any())], Some(2_050), 1_177, 2_050),
+            ("a cap that is not reached", vec![percent(800, any())], Some(94), 1_177, 94),
+            ("a cap of nothing", vec![flat(5, any())], Some(0), 100, 0),
+            ("the minimum is inclusive", vec![flat(7, minimum(100))], None, 100, 7),
+            ("below the minimum", vec![flat(7, minimum(100))], None, 99, 0),
+            ("another kind", vec![flat(7, only_leads), flat(2, any())], None, 100, 2),
+            ("flat of a sale worth nothing", vec![percent(800, any()), flat(3, any())], None, 0, 3),
+            ("no lines, no category", vec![percent(800, category("music"))], None, 1_177, 0),
+        ];
+        for (name, components, cap, amount, gross) in cases {
+            assert_eq!(calculate(&terms(components, cap), &sale(amount)).unwrap().gross_minor, gross, "{name}");
+        }
+    }
+
+    #[test]
+    fn categories_count_the_matching_lines() {
+        let lines = [line("music", 333), line("books", 500), line("music", 150)];
+        let inputs = Inputs { lines: &lines, ..sale(983) };
+        let parts = vec![percent(1_000, category("music")), flat(5, category("music")), flat(7, category("toys"))];
+        let found = calculate(&terms(parts, None), &inputs).unwrap();
+        // 10 % of 4.83 is 48.3 cents; the flat amount comes once, however many lines match.
+        assert_eq!(found.gross_minor, 48 + 5);
+        assert_eq!(found.steps[2], Step::Skipped { component: 3, reason: Skip::Category });
+        assert_eq!(
+            found.steps[0],
+            Step::Percent { component: 1, of_minor: 483, basis_points: 1_000, amount_minor: 48 }
+        );
+    }
+
+    #[test]
+    fn the_bonus_is_for_a_first_purchase_that_nobody_has_yet() {
+        let terms = terms(vec![percent(800, any()), bonus(150, minimum(1_000))], Some(200));
+        let gross = |first_purchase, bonus_taken, amount| {
+            let found = calculate(&terms, &Inputs { first_purchase, bonus_taken, ..sale(amount) }).unwrap();
+            (found.gross_minor, found.bonus)
+        };
+        assert_eq!(gross(true, false, 1_000), (200, true), "80 and 150, capped: the bonus counts as earned");
+        assert_eq!(gross(true, true, 1_000), (80, false));
+        assert_eq!(gross(false, false, 1_000), (80, false));
+        assert_eq!(gross(true, false, 999), (80, false), "below its minimum");
+        let taken = calculate(&terms, &Inputs { first_purchase: true, bonus_taken: true, ..sale(1_000) }).unwrap();
+        assert_eq!(taken.steps[1], Step::Skipped { component: 2, reason: Skip::BonusTaken });
+    }
+
+    #[test]
+    fn amounts_that_cannot_be_are_refused() {
+        let huge = terms(vec![flat(i64::MAX, any()), flat(1, any())], None);
+        assert_eq!(calculate(&huge, &sale(1)).unwrap_err().code(), "amount_overflow");
+        let all = calculate(&terms(vec![percent(10_000, any())], None), &sale(i64::MAX)).unwrap();
+        assert_eq!(all.gross_minor, i64::MAX);
+    }
+}

@@ -72,3 +72,29 @@ pub(crate) const fn is_live(state: State) -> bool {
 pub(crate) const fn is_frozen(state: State) -> bool {
     matches!(state, State::Approved | State::InPayout | State::Paid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_of_the_catalogue_leads_somewhere_or_stays() {
+        let stays: Vec<&str> = events::commissions::catalogue()
+            .iter()
+            .map(|descriptor| descriptor.event_type)
+            .filter(|event_type| after(event_type).is_none())
+            .collect();
+        assert_eq!(stays, [told::Reversed::TYPE, told::Queued::TYPE, told::LateFactNoted::TYPE]);
+    }
+
+    #[test]
+    fn nothing_leaves_the_terminal_states() {
+        for to in State::ALL {
+            assert!(!is_legal(Some(State::Rejected), *to) && !is_legal(Some(State::Superseded), *to));
+            assert_eq!(is_legal(None, *to), matches!(to, State::Pending | State::Rejected));
+        }
+        assert!(
+            !is_legal(Some(State::Approved), State::Rejected) && !is_legal(Some(State::Approved), State::Superseded)
+        );
+    }
+}

@@ -49,3 +49,70 @@ impl Position {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refunds(refunded_minor: i64) -> Refunds {
+        Refunds { refunded_minor, whole: false, excess_minor: 0 }
+    }
+
+    #[test]
+    fn what_is_kept() {
+        // (gross, amount, refunded, kept)
+        let cases = [
+            (94, 1_177, 0, 94),
+            (94, 1_177, 589, 47),
+            (94, 1_177, 1_177, 0),
+            (1, 2, 1, 1),
+            (1, 3, 2, 0),
+            (2_500, 100, 99, 25),
+            (i64::MAX, i64::MAX, 1, i64::MAX - 1),
+        ];
+        for (gross, amount, refunded, expected) in cases {
+            assert_eq!(kept(gross, amount, &refunds(refunded)).unwrap(), expected, "{gross} {amount} {refunded}");
+        }
+        assert_eq!(kept(3, 0, &refunds(0)).unwrap(), 3);
+        assert_eq!(kept(3, 0, &Refunds { whole: true, ..refunds(0) }).unwrap(), 0);
+    }
+
+    proptest! {
+        /// However a refund is cut into parts and in whatever order they come, what was reversed sums exactly to what the
+        /// one formula says, and what is kept stays between nothing and the gross.
+        #[test]
+        fn parts_sum_exactly(
+            gross in 0_i64..1_000_000_000_000,
+            amount in 1_i64..1_000_000_000_000,
+            parts in proptest::collection::vec(-1_000_000_000_000_i64..1_000_000_000_000, 0..12),
+        ) {
+            let mut posted = Position::target(gross, amount, &refunds(0)).unwrap();
+            prop_assert_eq!(posted, Position { gross_minor: gross, kept_minor: gross });
+            let (mut sum, mut reversed) = (0, 0);
+            for part in &parts {
+                sum += part;
+                let target = Position::target(gross, amount, &refunds(sum.clamp(0, amount))).unwrap();
+                let difference = target.minus(posted);
+                prop_assert_eq!(difference.accrued_minor, 0);
+                reversed += difference.reversed_minor;
+                posted = target;
+                prop_assert!((0..=gross).contains(&posted.kept_minor));
+            }
+            let once = kept(gross, amount, &refunds(sum.clamp(0, amount))).unwrap();
+            prop_assert_eq!(posted.kept_minor, once);
+            prop_assert_eq!(gross - reversed, once);
+            let undone = Position::default().minus(posted);
+            prop_assert_eq!((undone.accrued_minor, undone.reversed_minor), (-gross, -reversed));
+        }
+
+        #[test]
+        fn more_refunds_never_keep_more(
+            gross in 0_i64..1_000_000_000, amount in 1_i64..1_000_000_000, a in 0_i64..1_000_000_000, b in 0_i64..1_000_000_000,
+        ) {
+            let (less, more) = (a.min(b), a.max(b));
+            let kept = |refunded| kept(gross, amount, &refunds(refunded)).unwrap();
+            prop_assert!(kept(more) <= kept(less));
+        }
+    }
+}
