@@ -99,7 +99,7 @@ pub(crate) fn consumers() -> Vec<Consumer> {
 /// One step of every consumer after the other until nothing is left; then the progress is told.
 pub(crate) fn react(db: &Db, state: &web::State) {
     let mut runners: Vec<Runner> = consumers().into_iter().map(Runner::new).collect();
-    while runners.iter_mut().fold(false, |moved, runner| runner.step(db).unwrap() != Step::Idle || moved) {}
+    while runners.iter_mut().map(|runner| runner.step(db).unwrap()).filter(|step| *step != Step::Idle).count() > 0 {}
     let positions = runners.iter().map(|runner| (runner.name(), db.head())).collect();
     state.set_progress(web::Progress { positions });
 }
