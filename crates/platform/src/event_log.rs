@@ -46,7 +46,7 @@ pub(crate) fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64> {
     )?;
     let last = head(tx)?;
     let first = last - count + 1;
-    let ids: Vec<_> = events.iter().map(|_| tx.new_id::<kernel::EventId>()).map(|id| *id.as_bytes()).collect();
+    let ids = tx.new_event_ids(events.len());
     let now = tx.now();
     let actor = tx.actor().to_owned();
     let rows: Vec<[Value<'_>; 11]> = (first..)

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use kernel::{EventRecord, Fault, Id, IdSource, NewEvent, Result, Timestamp, problems};
+use kernel::{EventId, EventRecord, Fault, Id, IdSource, NewEvent, Result, Timestamp, problems};
 
 use crate::db::guard;
 use crate::dialect;
@@ -63,6 +63,11 @@ impl Tx<'_> {
     /// A fresh id.
     pub fn new_id<K>(&self) -> Id<K> {
         guard(self.ids).next(self.now)
+    }
+
+    pub(crate) fn new_event_ids(&self, count: usize) -> Vec<EventId> {
+        let mut ids = guard(self.ids);
+        (0..count).map(|_| ids.next(self.now)).collect()
     }
 
     /// A statement with `?` parameters; answers the number of rows that it matched.
