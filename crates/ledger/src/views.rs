@@ -168,11 +168,9 @@ const TELLING: [&str; 2] = ["commissions.", "payments."];
 
 /// Compares the entries with the notes in the events, both ways.
 fn check_events(reader: &Reader<'_>, head: i64, differences: &mut Vec<String>) -> Result<()> {
-    const WINDOW: i64 = 16_384;
+    const WINDOW: i64 = 4_096;
     let entries =
         format!("SELECT {COLUMNS} FROM ledger_entry WHERE position > ? AND position <= ? ORDER BY position, line");
-    let events =
-        "SELECT position, type, payload FROM outbox_event WHERE position > ? AND position <= ? ORDER BY position";
     let mut after = 0;
     while after < head && differences.len() < 10 {
         let window = [after.into(), head.min(after + WINDOW).into()];
@@ -182,21 +180,19 @@ fn check_events(reader: &Reader<'_>, head: i64, differences: &mut Vec<String>) -
             posted_at.entry(posted.position).or_default().push(posted.entry.digest());
             Ok(())
         })?;
-        reader.query(events, &window, |row| {
-            let event_type = row.text(1)?;
-            if !TELLING.iter().any(|context| event_type.starts_with(context)) {
-                return Ok(());
+        for event in event_log::range(reader, after, head.min(after + WINDOW), &[], usize::MAX)? {
+            if !TELLING.iter().any(|context| event.event_type.starts_with(context)) {
+                continue;
             }
-            let position = row.int(0)?;
-            let mut posted = posted_at.remove(&position).unwrap_or_default();
-            let mut told = digests(row.text(2)?);
+            let mut posted = posted_at.remove(&event.position).unwrap_or_default();
+            let mut told = digests(&event.payload);
             posted.sort_unstable();
             told.sort_unstable();
             if posted != told {
+                let position = event.position;
                 differences.push(format!("the entries at position {position} are not those that its event tells"));
             }
-            Ok(())
-        })?;
+        }
         differences
             .extend(posted_at.keys().map(|position| format!("no event tells the entries at position {position}")));
         after += WINDOW;

@@ -17,6 +17,10 @@ pub(super) fn check(repository: &Repository) -> Result<Report> {
     let mut mentions = 0;
     for file in &repository.files {
         let Some(owner) = file.owner().filter(|owner| !EXEMPT.contains(owner)) else { continue };
+        // Test files plant differences in the log and in cursors, to see that the checks find them.
+        if file.path.ends_with("/tests.rs") || file.path.contains("/src/tests/") {
+            continue;
+        }
         for (line, mention) in mentions_of(file) {
             mentions += 1;
             if let Some(what) = objection(owner, &mention, &owners) {
