@@ -223,7 +223,9 @@ mod tests {
     #[test]
     fn components_add_up_and_the_cap_comes_last() {
         let only_leads = Conditions { kinds: vec![ConversionKind::Lead], ..any() };
-        let cases: Vec<(&str, Vec<Component>, Option<i64>, i64, i64)> = vec![
+        /// What it shows, components, cap, amount, gross.
+        type Case = (&'static str, Vec<Component>, Option<i64>, i64, i64);
+        let cases: Vec<Case> = vec![
             ("8 % of 11.77 is 94.16 cents", vec![percent(800, any())], None, 1_177, 94),
             ("half a cent goes up", vec![percent(5_000, any())], None, 1, 1),
             ("just below half a cent goes down", vec![percent(4_999, any())], None, 1, 0),
