@@ -108,7 +108,7 @@ fn story(world: &World) -> Vec<(String, String)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn any_split_of_the_log_tells_the_same_story(facts in any_facts(), slice in 1_usize..9, activated_after in 0_usize..24) {
