@@ -14,6 +14,9 @@ const HOLDS_AT_ONCE: i64 = 1_024;
 /// Parked events that one sweep tries again.
 const SWEEP_EVERY_TENDS: u64 = 600;
 
+/// Larger slices write each page of an index less often; nobody waits for the writer meanwhile.
+const SLICE_WITH_NOBODY_WAITING: usize = 2_048;
+
 /// Drives the consumers and the timers over one database.
 pub struct Worker {
     runners: Vec<Runner>,
@@ -59,7 +62,7 @@ impl Worker {
             if began.elapsed() > aim && db.is_front_waiting() {
                 runner.slice = (runner.slice / 2).max(32);
             } else {
-                runner.slice = (runner.slice * 2).min(512);
+                runner.slice = (runner.slice * 2).min(SLICE_WITH_NOBODY_WAITING);
             }
         }
         Ok(moved)

@@ -19,7 +19,7 @@ use platform::Db;
 
 use crate::cli::{Common, Listen};
 use crate::clock::{DemoClock, real_ids};
-use crate::serve::Service;
+use crate::serve::{LARGEST_BATCH, Service};
 use crate::wiring::{self, Settings};
 use crate::worker::Worker;
 use crate::{output, verify};
@@ -86,7 +86,7 @@ impl Demo {
         let log = log::read()?;
         let gateway = Arc::new(pay::gateway(&world));
         let settings = Settings::default();
-        let service = Service::start_with(self.db.clone(), settings, Worker::new(settings, gateway.clone()), QUEUE, 512, true)?;
+        let service = Service::start_with(self.db.clone(), settings, Worker::new(settings, gateway.clone()), QUEUE, LARGEST_BATCH, true)?;
         let delivery = deliver::run(&service, &self.db, &self.keys, &world, &log, quiet)?;
         deliver::wait_until_decided(&service, &self.db);
         service.stop();
@@ -108,7 +108,7 @@ impl Demo {
         self.clock.go_real();
         let settings = Settings::default();
         let worker = Worker::new(settings, Arc::new(payments::gateways::sandbox::Sandbox::default()));
-        let service = Service::start_with(self.db, settings, worker, QUEUE, 512, true)?;
+        let service = Service::start_with(self.db, settings, worker, QUEUE, LARGEST_BATCH, true)?;
         let address = arguments.listen.address();
         // Without a key only on loopback: whoever listens elsewhere wants the same protection as `serve`.
         let access = if address.ip().is_loopback() { web::Access::Open { actor: setup::OPERATOR.into() } } else { web::Access::Keys };
