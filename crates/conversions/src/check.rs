@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::conversions::{ConversionState, Recorded, RefundKind, RefundRecorded, Rule, TouchRecorded};
-use kernel::{Amount, ConversionId, Event, Fault, Money, RefundId, Result, TouchId};
+use kernel::{Amount, ConversionId, Duration, Event, Fault, Money, RefundId, Result, TouchId};
 use platform::{Check, Reader, Row, Value, event_log};
 
 use crate::load::{Wanted, conversions_after, load};
@@ -104,13 +104,17 @@ fn check_decision(book: &Book, conversion: &Conversion, decisions: &mut Check) {
     }
     decisions.checked += 1;
     let was = (standing.state, standing.campaign_id, standing.partner_id);
-    match book.evaluate(conversion, Moment { position, time: known_at, known_at }) {
-        Ok(outcome) if (outcome.state, outcome.campaign_id, outcome.partner_id) == was => {}
-        Ok(outcome) => {
-            let is = (outcome.state, outcome.campaign_id, outcome.partner_id);
-            differ(decisions, format!("{}: decided {was:?}, recomputed {is:?}", conversion.id));
-        }
-        Err(wait) => differ(decisions, format!("{}: decided {was:?}, but must wait for {}", conversion.id, wait.key)),
+    let again = |known_at| {
+        let outcome = book.evaluate(conversion, Moment { position, time: known_at, known_at });
+        outcome.map(|outcome| (outcome.state, outcome.campaign_id, outcome.partner_id)).map_err(|wait| wait.key)
+    };
+    // What became known at the decision's own instant may have come before it or after it.
+    let before = || again(known_at.minus(Duration::from_micros(1)));
+    match again(known_at) {
+        Ok(is) if is == was => {}
+        _ if before() == Ok(was) => {}
+        Ok(is) => differ(decisions, format!("{}: decided {was:?}, recomputed {is:?}", conversion.id)),
+        Err(key) => differ(decisions, format!("{}: decided {was:?}, but must wait for {key}", conversion.id)),
     }
 }
 

@@ -24,26 +24,25 @@ impl Default for Settings {
     }
 }
 
+/// The events that it reacts to.
+pub(crate) const TYPES: &[&str] = &[
+    TouchRecorded::TYPE,
+    Recorded::TYPE,
+    RefundRecorded::TYPE,
+    partners::Applied::TYPE,
+    partners::Activated::TYPE,
+    partners::Rejected::TYPE,
+    partners::Updated::TYPE,
+    campaigns::Created::TYPE,
+    campaigns::Activated::TYPE,
+    campaigns::Cancelled::TYPE,
+    campaigns::Updated::TYPE,
+    EnrollmentOpened::TYPE,
+];
+
 /// The consumer that attributes conversions.
 pub fn consumer(settings: Settings) -> Consumer {
-    Consumer {
-        name: CONSUMER,
-        types: vec![
-            TouchRecorded::TYPE,
-            Recorded::TYPE,
-            RefundRecorded::TYPE,
-            partners::Applied::TYPE,
-            partners::Activated::TYPE,
-            partners::Rejected::TYPE,
-            partners::Updated::TYPE,
-            campaigns::Created::TYPE,
-            campaigns::Activated::TYPE,
-            campaigns::Cancelled::TYPE,
-            campaigns::Updated::TYPE,
-            EnrollmentOpened::TYPE,
-        ],
-        react: Box::new(move |tx, events| react(tx, events, settings)),
-    }
+    Consumer { name: CONSUMER, types: TYPES.to_vec(), react: Box::new(move |tx, events| react(tx, events, settings)) }
 }
 
 fn react(tx: &mut Tx<'_>, events: &[EventRecord], settings: Settings) -> Result<()> {

@@ -1,19 +1,25 @@
 //! The sweep over parked facts: tries them again whatever they wait for, so that a lost wake-up costs only time.
 
+use events::conversions::TouchRecorded;
 use kernel::Result;
-use platform::{Tx, consumer, parking};
+use platform::{Tx, consumer, event_log, parking};
 
 use crate::CONSUMER;
 use crate::load::{Wanted, load};
 use crate::model::conversion::Moment;
-use crate::react::Settings;
+use crate::react::{Settings, TYPES};
 use crate::store::store;
 
 /// How many facts one sweep tries.
 const LONGEST_SWEEP: i64 = 512;
 
 /// Tries the next parked facts again, going round over all of them from call to call; answers how many wait no more.
+/// Nothing while the consumer has events before it: what they wake up must see the moment at which it became known.
 pub fn sweep(tx: &mut Tx<'_>, settings: Settings) -> Result<usize> {
+    let handled = consumer::position(tx, CONSUMER)?;
+    if !event_log::range(tx, handled, i64::MAX, TYPES, 1)?.is_empty() {
+        return Ok(0);
+    }
     let sql = "SELECT position FROM parked_sweep WHERE id = 1";
     let after = tx.query_one(sql, &[], |row| row.int(0))?.unwrap_or(0);
     let facts = parking::resume_any(tx, CONSUMER, after, LONGEST_SWEEP)?;
@@ -28,9 +34,10 @@ pub fn sweep(tx: &mut Tx<'_>, settings: Settings) -> Result<usize> {
     let mut wanted = Wanted::default();
     facts.iter().try_for_each(|fact| wanted.add(fact))?;
     let mut book = load(tx, &wanted, settings.unknown_reference)?;
-    // What the consumer has not handled yet is not seen: its own event asks for a decision.
-    let moment = Moment { position: consumer::position(tx, CONSUMER)?, time: tx.now(), known_at: tx.now() };
-    facts.iter().try_for_each(|fact| book.try_again(fact, moment))?;
+    let moment = Moment { position: handled, time: tx.now(), known_at: tx.now() };
+    // Touches first, as when their own event resumes them.
+    let (touches, others): (Vec<_>, Vec<_>) = facts.iter().partition(|fact| fact.is::<TouchRecorded>());
+    touches.into_iter().chain(others).try_for_each(|fact| book.try_again(fact, moment))?;
     let waiting = store(tx, &book)?;
     Ok(facts.len() - waiting.min(facts.len()))
 }

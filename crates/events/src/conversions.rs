@@ -378,6 +378,9 @@ pub struct Refunded {
     pub amount: Amount,
     /// What has been taken back so far, this refund included.
     pub refunds: Refunds,
+    /// When the refund became known, which may be long before its effect: decides whether it counts at the hold's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<Timestamp>,
 }
 event!(
     Refunded,
@@ -391,6 +394,7 @@ event!(
         kind: RefundKind::Refund,
         amount: Amount::new(Money::new(11_77, Currency::USD)).expect("not negative"),
         refunds: Refunds { refunded_minor: 589, whole: false, excess_minor: 0 },
+        recorded_at: None,
     }
 );
 

@@ -49,7 +49,8 @@ pub(crate) struct Waiting {
 enum FactRef {
     Touch(TouchId),
     Conversion(ConversionId),
-    Refund(Box<RefundRecorded>),
+    /// With the instant at which it became known.
+    Refund(Box<RefundRecorded>, Timestamp),
 }
 
 /// What became of a refund.
@@ -172,8 +173,9 @@ impl Book {
             let waiting = Waiting { position: event.position, reason: "", fact, cause };
             return self.fact(waiting, moment);
         }
-        for key in wait_keys(event)? {
-            self.resume(&key, moment)?;
+        let keys = wait_keys(event)?;
+        self.resume(&keys, moment)?;
+        for key in keys {
             let again = self.again_on.get(&key).cloned().unwrap_or_default();
             self.decide_all_again(again, moment, &cause);
         }
@@ -186,9 +188,11 @@ impl Book {
         self.fact(Waiting { position: event.position, reason: "", fact, cause: Cause::of(event) }, moment)
     }
 
-    fn resume(&mut self, key: &str, moment: Moment) -> Result<()> {
-        let mut resumed = self.waiting.remove(key).unwrap_or_default();
-        resumed.sort_by_key(|waiting| waiting.position);
+    /// Touches first: what becomes known at one moment is known to every decision of that moment, also to that of a
+    /// conversion whose automatic time is over.
+    fn resume(&mut self, keys: &[String], moment: Moment) -> Result<()> {
+        let mut resumed: Vec<Waiting> = keys.iter().filter_map(|key| self.waiting.remove(key)).flatten().collect();
+        resumed.sort_by_key(|waiting| (!matches!(waiting.fact, FactRef::Touch(_)), waiting.position));
         resumed.into_iter().try_for_each(|waiting| self.fact(waiting, moment))
     }
 
@@ -196,7 +200,7 @@ impl Book {
         match &waiting.fact {
             FactRef::Touch(id) => self.count_touch(*id, waiting, moment),
             FactRef::Conversion(id) => self.attribute(*id, waiting, moment),
-            FactRef::Refund(refund) => self.refund(&refund.clone(), waiting, moment),
+            FactRef::Refund(refund, recorded_at) => self.refund(&refund.clone(), *recorded_at, waiting, moment),
         }
     }
 
@@ -282,7 +286,7 @@ impl Book {
         }
         let conversion = &self.conversions[&id];
         let key = conversion_key(&conversion.source, &conversion.external_id);
-        self.resume(&key, moment)
+        self.resume(&[key], moment)
     }
 
     /// What the rules say about a conversion at a moment.
@@ -483,7 +487,13 @@ impl Book {
     }
 
     /// A refund counts, has no effect, or waits for its conversion.
-    fn refund(&mut self, refund: &RefundRecorded, waiting: Waiting, moment: Moment) -> Result<()> {
+    fn refund(
+        &mut self,
+        refund: &RefundRecorded,
+        recorded_at: Timestamp,
+        waiting: Waiting,
+        moment: Moment,
+    ) -> Result<()> {
         let (source, external_id) = (refund.conversion_source.as_str(), refund.conversion_external_id.as_str());
         let sale = self.sales.get(&conversion_key(source, external_id)).and_then(|id| self.conversions.get_mut(id));
         let Some(sale) = sale.filter(|sale| sale.position <= moment.position) else {
@@ -494,7 +504,14 @@ impl Book {
             Ok(()) => {
                 let refunds = sale.standing.refunds.totals(sale.amount.minor());
                 let (conversion_id, amount) = (sale.id, sale.amount);
-                let event = Refunded { conversion_id, refund_id: refund.refund_id, kind: refund.kind, amount, refunds };
+                let event = Refunded {
+                    conversion_id,
+                    refund_id: refund.refund_id,
+                    kind: refund.kind,
+                    amount,
+                    refunds,
+                    recorded_at: Some(recorded_at),
+                };
                 self.publish(&event, &waiting.cause);
                 self.changes.conversions.entry(conversion_id).or_insert(None);
                 RefundChange { id: refund.refund_id, state: RefundState::Applied, refusal: None }
@@ -542,7 +559,7 @@ impl FactRef {
         Ok(match event.event_type.as_str() {
             Recorded::TYPE => Some(Self::Conversion(event.subject.parse().map_err(|error| id(&error))?)),
             TouchRecorded::TYPE => Some(Self::Touch(event.subject.parse().map_err(|error| id(&error))?)),
-            RefundRecorded::TYPE => Some(Self::Refund(Box::new(event.decode()?))),
+            RefundRecorded::TYPE => Some(Self::Refund(Box::new(event.decode()?), event.time)),
             _ => None,
         })
     }

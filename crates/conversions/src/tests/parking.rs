@@ -146,3 +146,45 @@ fn a_lost_wake_up_costs_only_time() {
     assert_eq!(world.sweep(), 0);
     world.assert_verified();
 }
+
+/// Both wait for the partner, the sale longer than its hold: at the moment of the decision both are known.
+#[test]
+fn what_is_resumed_together_is_known_together() {
+    let mut world = world();
+    world.publish_partner(partner(4), PartnerState::Applied);
+    world.enroll(campaign(1), partner(4), None, None, None);
+    let named = NewConversion { partner_id: Some(Named::Id(partner(4))), ..sale("1", "anna", day(0)) };
+    let coded = NewConversion { code: Some(key("FOUR")), external_id: key("2"), ..sale("2", "anna", day(0)) };
+    world.enroll(campaign(1), partner(5), Some("FOUR"), None, Some(day(-2)));
+    world.publish_partner(partner(5), PartnerState::Applied);
+    world.play(vec![
+        named.into(),
+        coded.into(),
+        touch("1", "anna", 5, day(-1)).into(),
+        touch("2", "anna", 4, day(-3)).into(),
+    ]);
+    assert_eq!(world.parked(), 4);
+    world.clock.set(day(40));
+    world.activate_partner(partner(4));
+    world.activate_partner(partner(5));
+    world.run();
+    assert_eq!(world.credited("1"), ("attributed".to_owned(), 4));
+    assert_eq!(world.credited("2"), ("attributed".to_owned(), 4), "the code is no longer in force, the touch counts");
+    world.assert_verified();
+}
+
+/// The event that wakes a fact says when; a sweep that comes before the consumer has handled it would say another time.
+#[test]
+fn a_sweep_does_not_run_ahead_of_the_consumer() {
+    let mut world = world();
+    world.publish_partner(partner(4), PartnerState::Applied);
+    world.enroll(campaign(1), partner(4), None, None, None);
+    world.play(vec![touch("1", "anna", 4, day(-1)).into(), sale("1", "anna", day(0)).into()]);
+    world.clock.set(day(29));
+    world.activate_partner(partner(4));
+    world.clock.set(day(31));
+    assert_eq!((world.sweep(), world.parked()), (0, 1));
+    world.run();
+    assert_eq!(world.credited("1"), ("attributed".to_owned(), 4), "it became known before the hold's end");
+    world.assert_verified();
+}
