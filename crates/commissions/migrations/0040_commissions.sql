@@ -10,6 +10,7 @@ CREATE TABLE commission (
     terms_version     {int} NOT NULL,
     gross_minor       {int} NOT NULL,
     kept_minor        {int} NOT NULL,
+    kept_at_hold_end_minor {int},
     bonus_customer    {id},
     auto_limit_minor  {int},
     state             {key} NOT NULL,

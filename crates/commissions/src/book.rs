@@ -141,9 +141,20 @@ impl Book {
             Fact::Unattributed(_) => self.withdraw(record, live, "unattributed"),
             Fact::Rejected(_) => self.withdraw(record, live, "conversion_rejected"),
             Fact::Refunded(event) => match live {
-                Some(id) => self.correct(record, id, event.amount.minor(), &event.refunds),
+                Some(id) => {
+                    self.keep_for_the_decision(id, event.recorded_at);
+                    self.correct(record, id, event.amount.minor(), &event.refunds)
+                }
                 None => Ok(()),
             },
+        }
+    }
+
+    /// A refund that became known after the hold's end changes the amount, never the decision, even when that is late.
+    fn keep_for_the_decision(&mut self, id: CommissionId, recorded_at: Option<Timestamp>) {
+        let Some((Entered { row, .. }, recorded_at)) = self.commissions.get_mut(&id).zip(recorded_at) else { return };
+        if row.due_at.is_some_and(|due_at| due_at <= recorded_at) {
+            row.kept_at_hold_end_minor = row.kept_at_hold_end_minor.or(Some(row.kept_minor));
         }
     }
 
@@ -190,7 +201,7 @@ impl Book {
     ) -> Result<Option<Wanted<'e>>> {
         let profile = self.campaigns.get(&event.campaign_id);
         let profile = profile.ok_or_else(|| Fault::internal(format!("{} is not published", event.campaign_id)))?;
-        let Some((terms_version, terms)) = terms(event, profile, self.now) else { return Ok(None) };
+        let Some((terms_version, terms)) = terms(event, profile, record.time) else { return Ok(None) };
         let bonus_key = bonus_key(event)?;
         let holder = bonus_key.and_then(|key| self.bonuses.get(&key).copied().flatten());
         // Until its hold ends, another holder is decided again by the same late fact and gives the bonus up by itself.
@@ -235,6 +246,7 @@ impl Book {
             gross_minor,
             // Accrued in full; what refunds took before is reversed below.
             kept_minor: gross_minor,
+            kept_at_hold_end_minor: None,
             bonus_customer: bonus_key.filter(|_| calculation.bonus).map(|(_, customer)| customer),
             auto_limit_minor,
             state: State::Pending,
@@ -398,7 +410,8 @@ impl Book {
     }
 }
 
-/// The terms of a decision: one-off terms (version 0), or the campaign's version in force as far as it is known.
+/// The terms of a decision: one-off terms (version 0), or the campaign's version in force, as known when the decision was
+/// made: however late the reaction comes, it finds the same.
 pub(crate) fn terms<'t>(
     event: &'t Attributed,
     profile: &'t CampaignProfile,

@@ -106,7 +106,7 @@ impl Piece {
         let mut campaigns: BTreeSet<CampaignId> = rows.iter().map(|row| row.campaign_id).collect();
         let earning = conversions.values().filter_map(|conversion| conversion.attributed().transpose());
         for decision in earning {
-            campaigns.insert(decision?.campaign_id);
+            campaigns.insert(decision?.0.campaign_id);
         }
         let holders = holders(reader, &rows)?;
         for row in rows {
@@ -148,7 +148,7 @@ impl Piece {
             return Ok(Some("names events that are not about its conversion".to_owned()));
         };
         let decision: Attributed = record.decode()?;
-        let Some(terms) = self.terms(row, &decision) else {
+        let Some(terms) = self.terms(row, &decision, record.time) else {
             return Ok(Some(format!("terms {} were not in force", row.terms_version)));
         };
         let bonus = row.bonus_customer.is_some();
@@ -179,16 +179,16 @@ impl Piece {
         })
     }
 
-    /// The terms that a row names, if they were in force as known when it was computed.
-    fn terms<'t>(&'t self, row: &Commission, decision: &'t Attributed) -> Option<&'t Terms> {
+    /// The terms that a row names, if they were in force as known when its decision was made.
+    fn terms<'t>(&'t self, row: &Commission, decision: &'t Attributed, known_at: Timestamp) -> Option<&'t Terms> {
         if let Some(terms) = &decision.terms {
             return (row.terms_version == 0).then_some(terms);
         }
         let profile = self.profiles.get(&row.campaign_id)?;
         let in_force = |known_at: Timestamp| profile.terms_at(decision.occurred_at, known_at);
         // A version published at the very instant may have come before or after it.
-        let just_before = Timestamp::from_micros(row.created_at.as_micros() - 1);
-        let candidates = [in_force(row.created_at), in_force(just_before)];
+        let just_before = Timestamp::from_micros(known_at.as_micros() - 1);
+        let candidates = [in_force(known_at), in_force(just_before)];
         candidates
             .into_iter()
             .flatten()
@@ -200,16 +200,16 @@ impl Piece {
     fn live_difference(&self, conversion: &Conversion) -> Result<Option<String>> {
         let live: Vec<&Commission> = conversion.commissions.iter().filter(|row| is_live(row.state)).collect();
         let decision = conversion.attributed()?;
-        let (row, decision) = match (live.as_slice(), decision) {
+        let (row, (decision, known_at)) = match (live.as_slice(), decision) {
             ([], None) => return Ok(None),
-            ([], Some(decision)) => return self.missing(conversion, &decision),
+            ([], Some((decision, known_at))) => return self.missing(conversion, &decision, known_at),
             ([row], _) if is_frozen(row.state) => return Ok(None),
             ([row], None) => return Ok(Some(format!("{} is live without an attribution", row.id))),
-            ([row], Some(decision)) => (row, decision),
+            ([row], Some(latest)) => (row, latest),
             _ => return Ok(Some(format!("{} live commissions", live.len()))),
         };
         let bonus = row.bonus_customer.is_some();
-        let Some(terms) = self.terms(row, &decision) else { return Ok(Some("terms differ".to_owned())) };
+        let Some(terms) = self.terms(row, &decision, known_at) else { return Ok(Some("terms differ".to_owned())) };
         let calculation = calculate(terms, &Inputs::of(&decision, !bonus))?;
         let same = (row.partner_id, row.campaign_id, row.gross_minor, bonus)
             == (decision.partner_id, decision.campaign_id, calculation.gross_minor, calculation.bonus);
@@ -217,18 +217,25 @@ impl Piece {
     }
 
     /// An attributed conversion without a live commission: it earns nothing, or the partner was refused.
-    fn missing(&self, conversion: &Conversion, decision: &Attributed) -> Result<Option<String>> {
+    fn missing(&self, conversion: &Conversion, decision: &Attributed, known_at: Timestamp) -> Result<Option<String>> {
         let refused = conversion.commissions.iter().any(|row| {
             row.state == State::Rejected
                 && (row.partner_id, row.campaign_id) == (decision.partner_id, decision.campaign_id)
         });
-        let known_at = conversion.seen.last().map_or(decision.recorded_at, |event| event.time);
         let profile = self.profiles.get(&decision.campaign_id);
-        let terms = profile.and_then(|profile| crate::book::terms(decision, profile, known_at));
-        let Some((version, terms)) = terms.filter(|_| !refused) else { return Ok(None) };
-        // Without the bonus, which another commission may hold.
-        let gross_minor = calculate(terms, &Inputs::of(decision, true))?.gross_minor;
-        Ok((gross_minor > 0).then(|| format!("earns {gross_minor} under terms {version} and has no live commission")))
+        // A version published at the very instant may have come before or after it.
+        let instants = [known_at, Timestamp::from_micros(known_at.as_micros() - 1)];
+        let candidates = instants.map(|at| profile.and_then(|profile| crate::book::terms(decision, profile, at)));
+        let mut found = None;
+        for (version, terms) in candidates.into_iter().flatten().filter(|_| !refused) {
+            // Without the bonus, which another commission may hold.
+            let gross_minor = calculate(terms, &Inputs::of(decision, true))?.gross_minor;
+            if gross_minor == 0 {
+                return Ok(None);
+            }
+            found = Some(format!("earns {gross_minor} under terms {version} and has no live commission"));
+        }
+        Ok(found)
     }
 
     fn compare_history(&self, row: &Commission, check: &mut Check) {
@@ -279,10 +286,11 @@ impl Piece {
 }
 
 impl Conversion {
-    /// The latest decision, if it credits a partner.
-    fn attributed(&self) -> Result<Option<Attributed>> {
+    /// The latest decision, if it credits a partner, and when it was made.
+    fn attributed(&self) -> Result<Option<(Attributed, Timestamp)>> {
         let decision = self.seen.iter().rev().find(|event| DECISIONS.contains(&event.event_type.as_str()));
-        decision.filter(|event| event.is::<Attributed>()).map(EventRecord::decode).transpose()
+        let decision = decision.filter(|event| event.is::<Attributed>());
+        decision.map(|event| Ok((event.decode()?, event.time))).transpose()
     }
 
     /// The latest refunds that an event tells.

@@ -27,6 +27,8 @@ pub(crate) struct Commission {
     pub(crate) gross_minor: i64,
     /// What is left after refunds; of a rejected or superseded one: what was left when it ended.
     pub(crate) kept_minor: i64,
+    /// What was left at the end of the hold, when refunds have come since and the decision is still to be made.
+    pub(crate) kept_at_hold_end_minor: Option<i64>,
     /// The customer whose first-purchase bonus is part of it.
     pub(crate) bonus_customer: Option<[u8; 16]>,
     /// Approved automatically up to here, as its terms say; none: a person decides.
@@ -53,7 +55,7 @@ pub(crate) struct Commission {
 /// The columns that [`Commission::read`] reads, from column 0.
 pub(crate) const COLUMNS: &str = "id, conversion_id, partner_id, campaign_id, currency, terms_version, gross_minor, \
     kept_minor, bonus_customer, auto_limit_minor, state, queued, reason, decision_position, refund_position, inputs_digest, \
-    hold_ends_at, due_at, approved_position, payout_item_id, position, created_at";
+    hold_ends_at, due_at, approved_position, payout_item_id, position, created_at, kept_at_hold_end_minor";
 
 impl Commission {
     /// Reads a row of [`COLUMNS`].
@@ -81,6 +83,7 @@ impl Commission {
             payout_item_id: row.opt_id(19)?,
             position: row.int(20)?,
             created_at: row.time(21)?,
+            kept_at_hold_end_minor: row.opt_int(22)?,
         })
     }
 
@@ -117,7 +120,7 @@ pub(crate) fn by_conversion(reader: &Reader<'_>, ids: &[ConversionId]) -> Result
 
 /// Writes new rows.
 pub(crate) fn insert(tx: &mut Tx<'_>, commissions: &[&Commission]) -> Result<()> {
-    let rows: Vec<[Value<'_>; 22]> = commissions
+    let rows: Vec<[Value<'_>; 23]> = commissions
         .iter()
         .map(|c| {
             [
@@ -143,6 +146,7 @@ pub(crate) fn insert(tx: &mut Tx<'_>, commissions: &[&Commission]) -> Result<()>
                 c.payout_item_id.as_ref().into(),
                 c.position.into(),
                 c.created_at.into(),
+                c.kept_at_hold_end_minor.into(),
             ]
         })
         .collect();
@@ -169,6 +173,7 @@ pub(crate) fn insert(tx: &mut Tx<'_>, commissions: &[&Commission]) -> Result<()>
         "payout_item_id",
         "position",
         "created_at",
+        "kept_at_hold_end_minor",
     ];
     tx.insert("commission", columns, &rows, OnDuplicate::Fail)
 }
@@ -185,8 +190,9 @@ pub(crate) fn update(tx: &mut Tx<'_>, commissions: &[&Commission]) -> Result<()>
         "approved_position",
         "payout_item_id",
         "position",
+        "kept_at_hold_end_minor",
     ];
-    let rows: Vec<[Value<'_>; 10]> = commissions
+    let rows: Vec<[Value<'_>; 11]> = commissions
         .iter()
         .map(|c| {
             [
@@ -199,6 +205,7 @@ pub(crate) fn update(tx: &mut Tx<'_>, commissions: &[&Commission]) -> Result<()>
                 c.approved_position.into(),
                 c.payout_item_id.as_ref().into(),
                 c.position.into(),
+                c.kept_at_hold_end_minor.into(),
                 (&c.id).into(),
             ]
         })

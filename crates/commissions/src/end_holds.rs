@@ -35,12 +35,13 @@ pub fn end_holds(tx: &mut Tx<'_>, limit: i64) -> Result<usize> {
     let told: Vec<Option<i64>> = rows
         .iter_mut()
         .map(|row| {
+            let kept_minor = row.kept_at_hold_end_minor.take().unwrap_or(row.kept_minor);
             if suspended.contains(&row.partner_id) {
                 row.due_at = Some(WAITS_FOR_PARTNER);
                 return None;
             }
             row.due_at = None;
-            if row.auto_limit_minor.is_some_and(|limit_minor| row.kept_minor <= limit_minor) {
+            if row.auto_limit_minor.is_some_and(|limit_minor| kept_minor <= limit_minor) {
                 Some(approve(row, &mut journal, None))
             } else {
                 row.queued = true;

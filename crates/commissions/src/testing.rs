@@ -95,6 +95,7 @@ pub(crate) fn refunds(refunded_minor: i64, whole: bool) -> Refunds {
 
 pub(crate) fn refunded(n: u32, amount_minor: i64, refunds: Refunds) -> Refunded {
     Refunded {
+        recorded_at: None,
         conversion_id: conversion(n),
         refund_id: RefundId::from_bytes([6; 16]),
         kind: RefundKind::Refund,

@@ -1,6 +1,6 @@
 //! What conversions earn, and what late facts and refunds change about it.
 
-use events::campaigns::{Component, Terms};
+use events::campaigns::{Component, Terms, TermsVersion};
 use events::commissions::CommissionState as State;
 use events::conversions::{Attributed, Rule};
 use kernel::{ConversionId, NewEvent};
@@ -110,6 +110,20 @@ fn the_terms_in_force_when_it_occurred_count() {
     assert_eq!(found, [(1, 800), (2, 600), (0, 7)]);
     let id = world.live(3).unwrap().id;
     assert_eq!(world.read(|reader| explanation(reader, id)).terms.version, 0);
+    world.assert_sound();
+}
+
+/// However late the reaction comes, it finds the terms that were known when the conversion was attributed.
+#[test]
+fn terms_published_after_the_decision_do_not_count_for_it() {
+    let world = world();
+    world.publish(&[NewEvent::of(&Attributed { occurred_at: day(3), ..attributed(1, 10_000) })]);
+    world.set_day(2);
+    let second = Terms { components: vec![percent(600)], ..terms() };
+    let second = TermsVersion { published_at: day(2), ..version(2, day(2), second) };
+    world.campaign(vec![version(1, day(0), terms()), second], None);
+    world.react(512);
+    assert_eq!(world.live(1).unwrap().terms_version, 1);
     world.assert_sound();
 }
 

@@ -1,7 +1,7 @@
 //! The end of the hold, and what people decide.
 
 use events::commissions::CommissionState as State;
-use events::conversions::{Attributed, RefundKind, RefundRecorded};
+use events::conversions::{Attributed, RefundKind, RefundRecorded, Refunded};
 use events::partners::{PartnerState, Reinstated, Terminated};
 use kernel::{Key, NewEvent, RefundId};
 use platform::Page;
@@ -158,5 +158,22 @@ fn people_decide() {
             (Some(State::Approved), "tester"),
         ]
     );
+    world.assert_sound();
+}
+
+/// The decision comes late, after the reaction to a refund that became known after the hold's end.
+#[test]
+fn a_refund_after_the_end_of_the_hold_has_no_part_in_the_decision() {
+    let world = world();
+    for n in [1, 2] {
+        world.tell(&attributed(n, 12_507));
+    }
+    world.set_day(31);
+    let at_its_end = refunds(12_000, false);
+    world.tell(&Refunded { recorded_at: Some(day(30)), ..refunded(1, 12_507, at_its_end) });
+    world.tell(&Refunded { recorded_at: Some(day(29)), ..refunded(2, 12_507, at_its_end) });
+    assert_eq!(world.end_holds(), 2);
+    let states = [1, 2].map(|n| world.live(n).unwrap()).map(|c| (c.state, c.queued, c.kept_minor));
+    assert_eq!(states, [(State::Pending, true, 41), (State::Approved, false, 41)]);
     world.assert_sound();
 }
