@@ -28,7 +28,11 @@ pub(super) fn run(sim: &mut Sim) -> Verdict {
     if sim.plan.mode == Mode::Twin && sim.plan.provision {
         mess::activate_provisional(sim)?;
     }
-    holds(sim)?;
+    let late = queue(sim, true);
+    let late = holds(sim, late)?;
+    if sim.plan.mode == Mode::Commands {
+        pay_days(sim, late)?;
+    }
     aftermath(sim)
 }
 
@@ -151,13 +155,14 @@ fn deliveries(sim: &mut Sim) -> Verdict {
 }
 
 /// The time in which holds end: it jumps, refunds come late, consumers lag.
-fn holds(sim: &mut Sim) -> Verdict {
-    let mut queue = queue(sim, true);
+fn holds(sim: &mut Sim, mut queue: Vec<usize>) -> Verdict<Vec<usize>> {
     let until = match sim.plan.mode {
         Mode::Commands => AFTER + 16 * HALF_DAY,
         _ => AFTER,
     };
-    while sim.now() < until || !queue.is_empty() {
+    // With commands in the world, some refunds are left for the time after a payout.
+    let is_done = |sim: &Sim, queue: &[usize]| queue.is_empty() || sim.plan.mode == Mode::Commands;
+    while sim.now() < until || !is_done(sim, &queue) {
         match sim.rng.random_range(0..8) {
             0 => {
                 let jump = if sim.rng.random_ratio(1, 2) { HALF_DAY } else { sim.rng.random_range(1..DAY) };
@@ -165,10 +170,38 @@ fn holds(sim: &mut Sim) -> Verdict {
                 sim.advance_to((now + jump).min(until));
             }
             1 if sim.now() > DELIVERED => deliver(sim, &mut queue)?,
-            2 if sim.plan.mode == Mode::Commands => mess::command(sim)?,
+            2 | 4 if sim.plan.mode == Mode::Commands => mess::command(sim)?,
             3 => sim.tend_one()?,
             _ => some_step(sim)?,
         }
+    }
+    Ok(queue)
+}
+
+/// What is owed is paid, and taken back meanwhile: batches, the bank's answers, chargebacks after payment.
+fn pay_days(sim: &mut Sim, mut queue: Vec<usize>) -> Verdict {
+    for _ in 0..sim.rng.random_range(1..=3) {
+        mess::approve_everything(sim)?;
+        sim.catch_up()?;
+        for currency in ["USD", "EUR", "JPY"] {
+            mess::create_payout_of_all(sim, currency)?;
+        }
+        for _ in 0..sim.rng.random_range(10..60) {
+            match sim.rng.random_range(0..10) {
+                0 => {
+                    let later = sim.now() + sim.rng.random_range(0..180) * MINUTE;
+                    sim.advance_to(later);
+                }
+                1 => deliver(sim, &mut queue)?,
+                2 => mess::command(sim)?,
+                3..=5 => mess::move_payout(sim)?,
+                6 | 7 => sim.pay_one()?,
+                _ => some_step(sim)?,
+            }
+        }
+    }
+    while !queue.is_empty() {
+        deliver(sim, &mut queue)?;
     }
     Ok(())
 }
@@ -185,7 +218,8 @@ fn aftermath(sim: &mut Sim) -> Verdict {
         sim.settle()?;
     }
     sim.is_stormy = false;
-    for _ in 0..40 {
+    let hours = if sim.plan.mode == Mode::Commands { 40 } else { 1 };
+    for _ in 0..hours {
         sim.settle()?;
         let now = sim.now();
         sim.advance_to(now + 61 * MINUTE);

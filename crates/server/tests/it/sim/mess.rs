@@ -85,8 +85,7 @@ fn approve_many(sim: &mut Sim) -> Verdict {
 fn change_partner(sim: &mut Sim) -> Verdict {
     use PartnerAction as A;
     let Some(id) = partner(sim) else { return Ok(()) };
-    let actions =
-        [A::Activate, A::Activate, A::Suspend, A::Suspend, A::Reinstate, A::Reinstate, A::Reinstate, A::Reject];
+    let actions = [A::Activate, A::Activate, A::Suspend, A::Reinstate, A::Reinstate, A::Reject];
     let action = if sim.rng.random_ratio(1, 12) { A::Terminate } else { pick(sim, &actions).expect("not empty") };
     issue(sim, "changing a partner", |tx| partners::change(tx, id, action, None).map(|_| ()))
 }
@@ -152,6 +151,18 @@ fn attribute(sim: &mut Sim) -> Verdict {
     issue(sim, "attributing", |tx| attribute.run(tx, id).map(|_| ()))
 }
 
+pub(super) fn approve_everything(sim: &mut Sim) -> Verdict {
+    let ids: Vec<_> = commissions(sim).into_iter().map(|commission| commission.id).collect();
+    issue(sim, "approving everything", |tx| commissions::approve_many(tx, &ids).map(|_| ()))
+}
+
+pub(super) fn create_payout_of_all(sim: &mut Sim, currency: &str) -> Verdict {
+    let body = json!({"currency": currency, "cut_off": told::at(sim.db.now().as_micros()).to_string()});
+    let create: payments::CreatePayout = serde_json::from_value(body).expect("well formed");
+    let settings = sim.settings.payments;
+    issue(sim, "creating a payout", |tx| create.run(tx, &settings).map(|_| ()))
+}
+
 fn create_payout(sim: &mut Sim) -> Verdict {
     let currency = pick(sim, &["USD", "USD", "EUR", "JPY"]).expect("not empty");
     let cut_off = sim.db.now().as_micros() - if sim.rng.random_ratio(1, 3) { HALF_DAY } else { 0 };
@@ -170,7 +181,7 @@ fn create_payout(sim: &mut Sim) -> Verdict {
 }
 
 /// The next step of a batch, or one that is not its turn.
-fn move_payout(sim: &mut Sim) -> Verdict {
+pub(super) fn move_payout(sim: &mut Sim) -> Verdict {
     let filter = payments::PayoutFilter::default();
     let all = read(sim, |reader| payments::views::list(reader, &filter, &Page::first(200))).items;
     let open: Vec<_> = all.into_iter().filter(|payout| payout.state != PayoutState::Completed).collect();

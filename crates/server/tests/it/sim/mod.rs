@@ -1,7 +1,7 @@
 //! The simulation: seeded worlds of the product's own code, judged by an independent reference model and by invariants.
 //!
 //! `ALPES_SIM_SEEDS` worlds of each kind are run, from seed `ALPES_SIM_FIRST`. A failure says `mismatch` or `invariant`
-//! with its seed; the same seed gives the same run.
+//! with its seed; the same seed gives the same run, and `ALPES_SIM_TRACE` prints its log.
 
 mod bank;
 mod crash;
@@ -51,9 +51,19 @@ fn for_every_seed(what: &str, world: impl Fn(u64) -> Verdict<Tally>) {
 /// Runs the world of a seed to its end; `order` is what the plan leaves open.
 fn lived(seed: u64, mode: Mode, order: u64) -> Verdict<Sim> {
     let mut sim = Sim::new(generate::plan(seed, mode), order);
-    drive::run(&mut sim)?;
-    invariants::at_rest(&mut sim)?;
-    Ok(sim)
+    let ended = drive::run(&mut sim).and_then(|()| invariants::at_rest(&mut sim));
+    trace(&sim);
+    ended.map(|()| sim)
+}
+
+/// With `ALPES_SIM_TRACE` set the log of every world is printed: to understand a seed, run it alone.
+fn trace(sim: &Sim) {
+    if std::env::var_os("ALPES_SIM_TRACE").is_some() {
+        let log = sim.db.read(|reader| platform::event_log::range(reader, 0, i64::MAX, &[], usize::MAX));
+        for event in log.expect("readable") {
+            println!("{:4} {} {} {} {}", event.position, event.time, event.event_type, event.subject, event.payload);
+        }
+    }
 }
 
 #[test]

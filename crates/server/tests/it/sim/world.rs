@@ -139,6 +139,8 @@ impl Sim {
                 self.tally.crashes += 1;
                 None
             }
+            // What is not available just now is tried again, as the product's loops do.
+            End::Done(Err(fault)) if fault.kind() == Kind::Unavailable => None,
             End::Done(answer) => Some(answer),
         }
     }
@@ -203,6 +205,13 @@ impl Sim {
         never_fails("a timer's step", done)
     }
 
+    /// The bank is spoken to.
+    pub(super) fn pay_one(&mut self) -> Verdict {
+        self.tally.steps += 1;
+        let paid = self.attempt(|sim| sim.worker.pay(&sim.db));
+        never_fails("talking to the bank", paid)
+    }
+
     /// Steps until nothing is left to do now. Crashes may come meanwhile, but it ends.
     pub(super) fn settle(&mut self) -> Verdict {
         for _ in 0..1_000 {
@@ -220,7 +229,7 @@ impl Sim {
 
     /// The consumers catch up, in random slices; timers stand still.
     pub(super) fn catch_up(&mut self) -> Verdict {
-        loop {
+        for _ in 0..10_000 {
             let slice = self.rng.random_range(1..=64);
             let moved = self.attempt(|sim| {
                 sim.worker.runners().iter_mut().for_each(|runner| runner.slice = slice);
@@ -232,6 +241,7 @@ impl Sim {
                 Some(Err(fault)) => return never_fails("catching up", Some(Err::<(), _>(fault))),
             }
         }
+        Err("invariant: the consumers never catch up".to_owned())
     }
 
     pub(super) fn sweep(&mut self) -> Verdict {
