@@ -170,7 +170,9 @@ impl Committer {
         let attempt = attempt.unwrap_or_else(|_| Err(Fault::internal("the intake panicked")));
         match attempt {
             Ok(outcomes) => {
-                self.queue.batch_sizes.observe(size(batch.facts.len()));
+                if !batch.facts.is_empty() {
+                    self.queue.batch_sizes.observe(size(batch.facts.len()));
+                }
                 for (job, outcome) in jobs.into_iter().zip(outcomes) {
                     // The client may have gone away; the facts stand all the same.
                     let _ = job.answer.send(outcome);

@@ -164,7 +164,9 @@ impl KeyCache {
     pub(crate) fn load(&self, reader: &Reader<'_>) -> Result<()> {
         let mut known = BTreeMap::new();
         for (view, secret_digest) in stored(reader)?.into_iter().filter(|(view, _)| view.revoked_at.is_none()) {
-            let scopes = Scopes::parse(&view.scopes).map_err(Fault::internal)?;
+            // A scope that this version does not know gives nothing; the key's other scopes stand.
+            let texts = view.scopes.into_iter().filter(|text| Scopes::parse(std::slice::from_ref(text)).is_ok());
+            let scopes = Scopes::parse(&texts.collect::<Vec<_>>()).map_err(Fault::internal)?;
             let actor = Actor::new(Arc::from(view.name), scopes);
             known.insert(bare(view.id), Known { secret_digest, actor, expires_at: view.expires_at });
         }

@@ -50,3 +50,19 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
     Refused::from(Fault::internal(format!("a handler panicked: {text}"))).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    #[tokio::test]
+    async fn a_panic_becomes_a_problem_without_its_words() {
+        let response = complete(panicked(Box::new("row 7 of the secret table")), "req_1");
+        assert_eq!(response.status().as_u16(), 500);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["code"], &body["request_id"]), (&"internal".into(), &"req_1".into()));
+        assert!(!body.to_string().contains("secret"), "{body}");
+    }
+}

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
-use kernel::{Fault, Result, problems};
+use kernel::{Fault, problems};
 use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -26,7 +26,7 @@ pub(crate) fn routes() -> OpenApiRouter<State> {
 /// The pages for people, which the description does not list.
 pub(crate) fn pages() -> Router<State> {
     let swagger = SwaggerUi::new("/docs").config(Config::from("/openapi.json").try_it_out_enabled(true));
-    Router::from(swagger).route("/docs/problems", get(catalogue))
+    Router::from(swagger).route("/docs/problems", get(problem_page)).route("/docs/events", get(event_page))
 }
 
 #[derive(Serialize, utoipa::ToSchema)]
@@ -77,15 +77,27 @@ async fn describe() -> Response {
 }
 
 /// The page that the `type` of every error points at.
-async fn catalogue() -> Result<Html<String>, problem::Refused> {
+async fn problem_page() -> Html<String> {
     let mut problems = crate::problems();
     problems.sort_by_key(|problem| problem.code);
-    let mut page = String::from(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Problems</title><h1>Problems</h1>",
-    );
+    let mut page = heading("Problems");
     for entry in problems {
         let (code, status) = (entry.code, problem::status(entry.kind).as_u16());
         page += &format!("<h2 id=\"{code}\">{code}</h2><p>{status}: {}</p><p>{}</p>", entry.title, entry.remedy);
     }
-    Ok(Html(page))
+    Html(page)
+}
+
+/// The page that the `dataschema` of every event points at.
+async fn event_page() -> Html<String> {
+    let mut page = heading("Events");
+    for entry in events::catalogue() {
+        let (name, sample) = (entry.event_type, (entry.sample)().replace('&', "&amp;").replace('<', "&lt;"));
+        page += &format!("<h2 id=\"{name}\">{name}</h2><p>{}</p><pre>{sample}</pre>", entry.meaning);
+    }
+    Html(page)
+}
+
+fn heading(title: &str) -> String {
+    format!("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><h1>{title}</h1>")
 }

@@ -92,6 +92,7 @@ async fn pages_for_operators_need_no_key() {
     assert_eq!(app.get("/openapi.json").await.body["openapi"], "3.1.0");
     assert!(app.get("/docs/").await.body.as_str().unwrap().contains("swagger-ui"));
     assert!(app.get("/docs/problems").await.body.as_str().unwrap().contains("id=\"fact_differs\""));
+    assert!(app.get("/docs/events").await.body.as_str().unwrap().contains("id=\"commissions.accrued.v1\""));
 }
 
 #[tokio::test]
