@@ -127,13 +127,13 @@ fn check_first(book: &Book, conversion: &Conversion, firsts: &mut Check) {
         .filter(|other| other.purchases() == Some(purchases) && other.order() < conversion.order())
         .collect();
     // One that was decided later may have come too late to take the first purchase away.
-    let known_then = earlier.iter().find(|other| other.standing.decided_from <= standing.decided_from);
+    let known_then = earlier.iter().find(|other| other.standing.decision_position <= standing.decision_position);
     if let Some(other) = known_then.filter(|_| standing.first_purchase) {
         differ(firsts, format!("{}: says it is the first purchase, but {} was before it", conversion.id, other.id));
     }
     // One that left the campaign later may have left too late to hand it on.
     let mut others = book.of_customer(purchases.1);
-    let nobody_left = others.all(|other| other.standing.decided_from <= standing.decided_from);
+    let nobody_left = others.all(|other| other.standing.decision_position <= standing.decision_position);
     if !standing.first_purchase && earlier.is_empty() && nobody_left {
         differ(firsts, format!("{}: is the first purchase, but its decision does not say so", conversion.id));
     }
