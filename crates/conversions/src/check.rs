@@ -96,10 +96,10 @@ fn check_events(reader: &Reader<'_>, event_type: &str, recorded: &[(i64, String)
 fn check_decision(book: &Book, conversion: &Conversion, decisions: &mut Check) {
     let standing = &conversion.standing;
     let (Some(position), Some(known_at)) = (standing.decided_from, standing.decided_at) else { return };
-    // A person's decision follows from no facts. What occurred after its decision would be judged by pauses and
+    // A person's decision follows from no facts. What occurred at or after its decision would be judged by pauses and
     // suspensions of which the decision could not know; a campaign's dates may have been moved since.
     let moved = standing.reason.as_deref() == Some("outside_campaign");
-    if standing.rule == Some(Rule::Operator) || conversion.occurred_at > known_at || moved {
+    if standing.rule == Some(Rule::Operator) || conversion.occurred_at >= known_at || moved {
         return;
     }
     decisions.checked += 1;
