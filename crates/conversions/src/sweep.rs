@@ -1,6 +1,5 @@
 //! The sweep over parked facts: tries them again whatever they wait for, so that a lost wake-up costs only time.
 
-use events::conversions::TouchRecorded;
 use kernel::Result;
 use platform::{Tx, consumer, event_log, parking};
 
@@ -35,9 +34,7 @@ pub fn sweep(tx: &mut Tx<'_>, settings: Settings) -> Result<usize> {
     facts.iter().try_for_each(|fact| wanted.add(fact))?;
     let mut book = load(tx, &wanted, settings.unknown_reference)?;
     let moment = Moment { position: handled, time: tx.now(), known_at: tx.now() };
-    // Touches first, as when their own event resumes them.
-    let (touches, others): (Vec<_>, Vec<_>) = facts.iter().partition(|fact| fact.is::<TouchRecorded>());
-    touches.into_iter().chain(others).try_for_each(|fact| book.try_again(fact, moment))?;
+    book.try_again(&facts, moment)?;
     let waiting = store(tx, &book)?;
     Ok(facts.len() - waiting.min(facts.len()))
 }

@@ -182,23 +182,48 @@ impl Book {
         Ok(())
     }
 
-    /// Tries a parked fact again, whatever it waits for.
-    pub(crate) fn try_again(&mut self, event: &EventRecord, moment: Moment) -> Result<()> {
-        let Some(fact) = FactRef::of(event)? else { return Ok(()) };
-        self.fact(Waiting { position: event.position, reason: "", fact, cause: Cause::of(event) }, moment)
+    /// Tries parked facts again, whatever they wait for.
+    pub(crate) fn try_again(&mut self, events: &[EventRecord], moment: Moment) -> Result<()> {
+        let mut again = Vec::with_capacity(events.len());
+        for event in events {
+            let fact = FactRef::of(event)?;
+            let cause = Cause::of(event);
+            again.extend(fact.map(|fact| Waiting { position: event.position, reason: "", fact, cause }));
+        }
+        self.facts(again, moment)
+    }
+
+    fn resume(&mut self, keys: &[String], moment: Moment) -> Result<()> {
+        let resumed = keys.iter().filter_map(|key| self.waiting.remove(key)).flatten().collect();
+        self.facts(resumed, moment)
     }
 
     /// Touches first: what becomes known at one moment is known to every decision of that moment, also to that of a
     /// conversion whose automatic time is over.
-    fn resume(&mut self, keys: &[String], moment: Moment) -> Result<()> {
-        let mut resumed: Vec<Waiting> = keys.iter().filter_map(|key| self.waiting.remove(key)).flatten().collect();
-        resumed.sort_by_key(|waiting| (!matches!(waiting.fact, FactRef::Touch(_)), waiting.position));
-        resumed.into_iter().try_for_each(|waiting| self.fact(waiting, moment))
+    fn facts(&mut self, mut facts: Vec<Waiting>, moment: Moment) -> Result<()> {
+        facts.sort_by_key(|waiting| waiting.position);
+        let (touches, others): (Vec<_>, Vec<_>) =
+            facts.into_iter().partition(|waiting| matches!(waiting.fact, FactRef::Touch(_)));
+        self.count_touches(touches, moment)?;
+        others.into_iter().try_for_each(|waiting| self.fact(waiting, moment))
+    }
+
+    /// All of them count before any conversion is decided again.
+    fn count_touches(&mut self, touches: Vec<Waiting>, moment: Moment) -> Result<()> {
+        let Some(cause) = touches.first().map(|waiting| waiting.cause.clone()) else { return Ok(()) };
+        let mut again = BTreeSet::new();
+        for waiting in touches {
+            if let FactRef::Touch(id) = waiting.fact {
+                again.extend(self.count_touch(id, waiting, moment)?);
+            }
+        }
+        self.decide_all_again(again, moment, &cause);
+        Ok(())
     }
 
     fn fact(&mut self, waiting: Waiting, moment: Moment) -> Result<()> {
         match &waiting.fact {
-            FactRef::Touch(id) => self.count_touch(*id, waiting, moment),
+            FactRef::Touch(_) => self.count_touches(vec![waiting], moment),
             FactRef::Conversion(id) => self.attribute(*id, waiting, moment),
             FactRef::Refund(refund, recorded_at) => self.refund(&refund.clone(), *recorded_at, waiting, moment),
         }
@@ -224,8 +249,8 @@ impl Book {
         self.changes.outbox.len() - 1
     }
 
-    /// A touch counts from here on, if its parties are known and decided; conversions in its window may change.
-    fn count_touch(&mut self, id: TouchId, waiting: Waiting, moment: Moment) -> Result<()> {
+    /// A touch counts from here on, if its parties are known and decided; answers the conversions that may change.
+    fn count_touch(&mut self, id: TouchId, waiting: Waiting, moment: Moment) -> Result<BTreeSet<ConversionId>> {
         let touch = self.touches.get(&id).ok_or_else(|| missing(&id))?;
         let parties = self.reference.decided_campaign(&touch.campaign).and_then(|(campaign_id, campaign)| {
             let partner_id = self.reference.decided_partner(&touch.partner)?;
@@ -238,7 +263,7 @@ impl Book {
                 counted.counted_from = NEVER;
                 self.change_touch(counted);
                 self.park(wait, None, waiting);
-                return Ok(());
+                return Ok(BTreeSet::new());
             }
         };
         let (occurred_at, customer) = (touch.occurred_at, touch.customer);
@@ -258,8 +283,7 @@ impl Book {
         counted.campaign = Named::Id(campaign_id);
         counted.partner = Named::Id(partner_id);
         self.change_touch(counted);
-        self.decide_all_again(again, moment, &waiting.cause);
-        Ok(())
+        Ok(again)
     }
 
     fn change_touch(&mut self, touch: Touch) {
