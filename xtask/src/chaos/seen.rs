@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Events per page.
-const PAGE: u64 = 1_000;
+const PAGE: u64 = 500;
 /// Basis points of the campaign that the client uses.
 const BASIS_POINTS: i64 = 800;
 
