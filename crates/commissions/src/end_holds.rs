@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use events::commissions::CommissionState as State;
 use events::conversions::{Recorded, RefundRecorded, TouchRecorded};
 use events::partners::{PartnerProfile, PartnerState};
+use events::{campaigns, partners};
 use kernel::{Event, PartnerId, Result, Timestamp};
 use ledger::EntryKind;
 use platform::{OnDuplicate, Reader, Tx, consumer, event_log, published};
@@ -16,7 +17,21 @@ use crate::react::{FACTS, NAME};
 
 /// The reaction whose events this context reacts to, and the facts that it turns into them.
 const SOURCE: &str = "conversions";
-const SOURCE_FACTS: &[&str] = &[Recorded::TYPE, RefundRecorded::TYPE, TouchRecorded::TYPE];
+const SOURCE_FACTS: &[&str] = &[
+    Recorded::TYPE,
+    RefundRecorded::TYPE,
+    TouchRecorded::TYPE,
+    // What wakes facts that wait, and codes that appear.
+    partners::Applied::TYPE,
+    partners::Activated::TYPE,
+    partners::Rejected::TYPE,
+    partners::Updated::TYPE,
+    campaigns::Created::TYPE,
+    campaigns::Activated::TYPE,
+    campaigns::Cancelled::TYPE,
+    campaigns::Updated::TYPE,
+    campaigns::EnrollmentOpened::TYPE,
+];
 
 /// Decides about commissions whose hold has ended, oldest first, at most `limit`; answers how many it looked at, 0 when
 /// nothing is due (or the facts before the end of the hold are not known here yet). Set-based.
