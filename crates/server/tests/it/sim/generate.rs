@@ -215,6 +215,11 @@ fn enrollments(plan: &mut Plan, rng: &mut StdRng) {
             }
             let is_created_late =
                 plan.late.iter().position(|chain| matches!(chain[0], Command::Apply(index) if index == partner));
+            // A code that appears for a campaign that stays a draft: whether what was decided before waits on, once its
+            // automatic time is over, the rules leave open; no money hangs on it.
+            if is_created_late.is_some() && plan.world.campaigns[campaign].draft {
+                continue;
+            }
             let starts = (plan.world.campaigns[campaign].starts_at - START) / HALF_DAY;
             let from = rng.random_ratio(1, 5).then(|| rng.random_range(4..=12));
             let to = rng.random_ratio(1, 5).then(|| from.unwrap_or(starts) + rng.random_range(1..=10));
@@ -265,7 +270,8 @@ fn late_code(plan: &mut Plan, rng: &mut StdRng) {
     });
     plan.setup.push((START, Command::Apply(index)));
     plan.setup.push((half_day(1), Command::Partner(index, PartnerAction::Activate)));
-    let campaign = rng.random_range(0..plan.world.campaigns.len());
+    let drawn = rng.random_range(0..plan.world.campaigns.len());
+    let campaign = if plan.world.campaigns[drawn].draft { 0 } else { drawn };
     let enroll = enroll(plan, rng, (campaign, index), None, None);
     plan.world.enrollments.last_mut().expect("just added").code = Some("LATE".to_owned());
     plan.late.push(vec![enroll]);
