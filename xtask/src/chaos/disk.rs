@@ -7,6 +7,7 @@ use crate::load::control::Control;
 use crate::load::server::{Alpes, Running, Start};
 use crate::load::{Run, open};
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -95,7 +96,10 @@ fn full_disk(binary: &Path, place: &Path, disk: &Tmpfs, seed: u64) -> Result<()>
     reads_went_on(&reads, ended - Duration::from_millis(500))?;
     disk.resize("512m")?;
     traffic.enough_refusals = u64::MAX;
-    let again = running.control.post("/v1/partners", &crate::load::scene::partner("Late", "late@example.com"));
+    // A draft campaign: no comparison counts those.
+    let terms = json!({"components": [{"type": "flat", "amount_minor": 1}]});
+    let campaign = json!({"name": "Late", "currency": "USD", "starts_at": "2026-01-01T00:00:00Z", "terms": terms});
+    let again = running.control.post("/v1/campaigns", &campaign);
     let again = if again.is_ok() { "writes go on by themselves" } else { "writes wait for a restart" };
     running.stop().context("after space was freed")?;
     let count = restart(&alpes, &key, traffic)?;
