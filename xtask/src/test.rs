@@ -13,6 +13,7 @@ const STEPS: &[Step] = &[
     Step { name: "check",      budget_minutes: 5,  needs: None,               run: check,      last_word: false },
     Step { name: "licences",   budget_minutes: 1,  needs: Some("cargo-deny"), run: licences,   last_word: false },
     Step { name: "build",      budget_minutes: 10, needs: None,               run: build,      last_word: true },
+    Step { name: "documents",  budget_minutes: 1,  needs: None,               run: documents,  last_word: false },
     Step { name: "tests",      budget_minutes: 4,  needs: None,               run: tests,      last_word: false },
     Step { name: "simulation", budget_minutes: 3,  needs: None,               run: simulation, last_word: false },
     Step { name: "planted",    budget_minutes: 4,  needs: None,               run: planted,    last_word: false },
@@ -169,6 +170,10 @@ fn build(root: &Path) -> Result<Tally> {
     must_run("building the tests", "they do not compile", tests)?;
     crate::docs::alpes(root)?;
     Ok(Tally::default())
+}
+
+fn documents(root: &Path) -> Result<Tally> {
+    again(root, &["docs", "--check"])
 }
 
 fn tests(root: &Path) -> Result<Tally> {

@@ -49,9 +49,12 @@ pub(crate) fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64> {
     let ids = tx.new_event_ids(events.len());
     let now = tx.now();
     let actor = tx.actor().to_owned();
+    let common = tx.correlation_id.clone();
+    let correlation = |event: &NewEvent| event.correlation_id.clone().or_else(|| common.clone());
+    let correlations: Vec<Option<String>> = events.iter().map(correlation).collect();
     let rows: Vec<[Value<'_>; 11]> = (first..)
-        .zip(events.iter().zip(&ids))
-        .map(|(position, (event, id))| {
+        .zip(events.iter().zip(&ids).zip(&correlations))
+        .map(|(position, ((event, id), correlation_id))| {
             [
                 position.into(),
                 id.into(),
@@ -63,7 +66,7 @@ pub(crate) fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64> {
                 i64::from(shard(&event.subject)).into(),
                 (&actor).into(),
                 event.causation_id.as_ref().into(),
-                event.correlation_id.as_deref().into(),
+                correlation_id.as_deref().into(),
             ]
         })
         .collect();
@@ -82,8 +85,8 @@ pub(crate) fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64> {
     ];
     tx.insert("outbox_event", columns, &rows, OnDuplicate::Fail)?;
     let correlated: Vec<[Value<'_>; 2]> = (first..)
-        .zip(events)
-        .filter_map(|(position, event)| Some([event.correlation_id.as_deref()?.into(), position.into()]))
+        .zip(&correlations)
+        .filter_map(|(position, correlation_id)| Some([correlation_id.as_deref()?.into(), position.into()]))
         .collect();
     tx.insert("event_correlation", ["correlationid", "position"], &correlated, OnDuplicate::Fail)?;
     tx.outcome.head = Some(last);
@@ -267,5 +270,34 @@ mod tests {
         let mut counts = [0; SHARDS as usize];
         (0..16_000).for_each(|n| counts[usize::from(shard(&format!("cnv_{n:026}")))] += 1);
         assert!(counts.iter().all(|count| (850..1_150).contains(count)), "{counts:?}");
+    }
+}
+
+#[cfg(test)]
+mod correlation_tests {
+    use kernel::NewEvent;
+
+    use super::of_correlation;
+    use crate::{Lane, testing};
+
+    #[test]
+    fn a_transaction_gives_its_correlation_id_to_events_without_one() {
+        let db = testing::in_memory();
+        let event = |correlation_id: Option<&str>| NewEvent {
+            event_type: "tests.happened.v1",
+            aggregate: "test",
+            subject: "a".to_owned(),
+            payload: "{}".to_owned(),
+            causation_id: None,
+            correlation_id: correlation_id.map(str::to_owned),
+        };
+        let work = |tx: &mut crate::Tx<'_>| {
+            tx.correlate(Some("order-7".to_owned()));
+            tx.publish(&[event(None), event(Some("its-own"))])
+        };
+        let first = db.write("test", Lane::Front, "tester", work).unwrap();
+        let found = |id: &str| db.read(|reader| of_correlation(reader, id, 0, 10)).unwrap();
+        assert_eq!(found("order-7").iter().map(|event| event.position).collect::<Vec<_>>(), [first]);
+        assert_eq!(found("its-own").iter().map(|event| event.position).collect::<Vec<_>>(), [first + 1]);
     }
 }

@@ -19,6 +19,7 @@ pub struct Tx<'c> {
     pub(crate) now: Timestamp,
     pub(crate) actor: &'c str,
     ids: &'c Mutex<IdSource>,
+    pub(crate) correlation_id: Option<String>,
     pub(crate) outcome: Outcome,
 }
 
@@ -45,7 +46,7 @@ impl<'c> Deref for Tx<'c> {
 
 impl<'c> Tx<'c> {
     pub(crate) fn new(reader: Reader<'c>, now: Timestamp, actor: &'c str, ids: &'c Mutex<IdSource>) -> Self {
-        Self { reader, now, actor, ids, outcome: Outcome::default() }
+        Self { reader, now, actor, ids, correlation_id: None, outcome: Outcome::default() }
     }
 }
 
@@ -53,6 +54,11 @@ impl Tx<'_> {
     /// The instant at which everything in this transaction becomes known; never before that of an earlier transaction.
     pub const fn now(&self) -> Timestamp {
         self.now
+    }
+
+    /// From now on every event that has no correlation id of its own carries this one.
+    pub fn correlate(&mut self, correlation_id: Option<String>) {
+        self.correlation_id = correlation_id;
     }
 
     /// Who does it.

@@ -2,8 +2,8 @@
 //! the database file; the API runs beside them. SIGTERM drains all of it within ten seconds.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -93,7 +93,12 @@ pub(crate) struct Service {
 
 impl Service {
     /// Starts the loops.
-    pub(crate) fn start(db: Arc<Db>, settings: Settings, worker: Worker, arguments: &Arguments) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        db: Arc<Db>,
+        settings: Settings,
+        worker: Worker,
+        arguments: &Arguments,
+    ) -> anyhow::Result<Self> {
         Self::start_with(db, settings, worker, arguments.intake_queue, arguments.batch, !arguments.no_reactions)
     }
 
@@ -139,10 +144,16 @@ impl Service {
 
     /// Serves the API until a signal, then stops the loops.
     pub(crate) fn serve(self, address: SocketAddr, access: web::Access) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(32)
+            .enable_all()
+            .build()?;
         let replay = {
             let (db, settings) = (self.db.clone(), self.settings);
-            Arc::new(move |id| Worker::new(settings, Arc::new(payments::gateways::sandbox::Sandbox::default())).replay(&db, id))
+            Arc::new(move |id| {
+                Worker::new(settings, Arc::new(payments::gateways::sandbox::Sandbox::default())).replay(&db, id)
+            })
         };
         let state = web::State::new(web::Services {
             customers: conversions::CustomerKeys::load_or_create(&self.db)?,
@@ -184,7 +195,6 @@ impl Service {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the loops of the process live here and nowhere else")]
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
     Ok(std::thread::Builder::new().name(name.to_owned()).spawn(work)?)
 }

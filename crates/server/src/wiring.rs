@@ -42,7 +42,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             conversions: conversions::Settings::default(),
-            payments: payments::Settings { approval_limit_minor: 1_000_000, gateway: payments::gateways::sandbox::Sandbox::NAME },
+            payments: payments::Settings {
+                approval_limit_minor: 1_000_000,
+                gateway: payments::gateways::sandbox::Sandbox::NAME,
+            },
         }
     }
 }
@@ -76,7 +79,15 @@ pub(crate) fn open_beside(directory: &Path) -> Result<Db> {
 /// The transactions whose commits are crash points, as `<name>:before_commit` and `<name>:after_commit`.
 #[cfg(debug_assertions)]
 pub(crate) const CRASH_POINTS: &[&str] = &[
-    "intake", "conversions", "commissions", "reports", "holds", "seal", "roll_up", "sweep", "payout_intent",
+    "intake",
+    "conversions",
+    "commissions",
+    "reports",
+    "holds",
+    "seal",
+    "roll_up",
+    "sweep",
+    "payout_intent",
     "payout_outcome",
 ];
 

@@ -143,7 +143,7 @@ impl<T: Send + 'static, const SCOPE: u8> Command<T, SCOPE> {
         status: StatusCode,
         work: impl FnOnce(&mut Tx<'_>, T) -> Result<V> + Send + 'static,
     ) -> Reply {
-        let Self { head: Head { state, actor, .. }, idempotency, body } = self;
+        let Self { head: Head { state, actor, sent, .. }, idempotency, body } = self;
         let done = state.blocking(move |state| {
             state.db.write("command", Lane::Front, &actor.name, |tx| {
                 if let Some(key) = &idempotency
@@ -151,6 +151,7 @@ impl<T: Send + 'static, const SCOPE: u8> Command<T, SCOPE> {
                 {
                     return Ok((reply, true));
                 }
+                tx.correlate(sent.correlation_id);
                 let view = work(tx, body)?;
                 let body = serde_json::to_string(&view).map_err(Fault::internal)?;
                 let reply = idempotency::Reply { status: status.as_u16(), body };

@@ -40,7 +40,8 @@ pub(crate) fn settings(environment: impl Fn(&str) -> Option<String>) -> Vec<Sett
     for command in commands {
         for argument in command.get_arguments() {
             let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else { continue };
-            let default = argument.get_default_values().iter().filter_map(|value| value.to_str()).collect::<Vec<_>>().join(",");
+            let default =
+                argument.get_default_values().iter().filter_map(|value| value.to_str()).collect::<Vec<_>>().join(",");
             let found = environment(variable);
             settings.push(Setting {
                 command: command.get_name().to_owned(),

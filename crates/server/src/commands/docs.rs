@@ -19,9 +19,12 @@ pub(crate) struct Arguments {
 /// Writes the four documents.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.out)?;
-    for (name, text) in
-        [("events.md", events()), ("problems.md", problems()), ("config.md", config::page()), ("openapi.json", web::openapi())]
-    {
+    for (name, text) in [
+        ("events.md", events()),
+        ("problems.md", problems()),
+        ("config.md", config::page()),
+        ("openapi.json", web::openapi()),
+    ] {
         std::fs::write(arguments.out.join(name), text.trim_end().to_owned() + "\n")?;
     }
     Ok(())
@@ -46,7 +49,12 @@ fn events() -> String {
         page += &format!("| [`{name}`](#{}) | {aggregate} | {meaning} | {read_by} |\n", name.replace('.', ""));
     }
     for descriptor in &catalogue {
-        page += &format!("\n## {}\n\n{}\n\n```json\n{}\n```\n", descriptor.event_type, descriptor.meaning, (descriptor.sample)());
+        page += &format!(
+            "\n## {}\n\n{}\n\n```json\n{}\n```\n",
+            descriptor.event_type,
+            descriptor.meaning,
+            (descriptor.sample)()
+        );
     }
     page
 }
@@ -59,7 +67,8 @@ fn problems() -> String {
     let mut problems = web::problems();
     problems.sort_by_key(|problem| problem.code);
     for problem in problems {
-        page += &format!("| `{}` | {} | {} | {} |\n", problem.code, status(problem.kind), problem.title, problem.remedy);
+        page +=
+            &format!("| `{}` | {} | {} | {} |\n", problem.code, status(problem.kind), problem.title, problem.remedy);
     }
     page
 }

@@ -36,7 +36,10 @@ pub(crate) struct Tail {
 /// Runs the subcommand.
 pub(crate) fn run(common: &Common, command: &Command) -> anyhow::Result<()> {
     let Command::Tail(tail) = command;
-    anyhow::ensure!(!(common.json && tail.follow), "--json prints one document, so it cannot follow; use GET /v1/events");
+    anyhow::ensure!(
+        !(common.json && tail.follow),
+        "--json prints one document, so it cannot follow; use GET /v1/events"
+    );
     let db = wiring::open_beside(&common.data)?;
     let types: Vec<&str> = tail.event_type.iter().map(String::as_str).collect();
     let head = db.read(event_log::head)?;

@@ -22,8 +22,18 @@ use crate::worker::Worker;
 
 /// The fields of a conversion that a column can fill.
 const FIELDS: &[&str] = &[
-    "source", "external_id", "kind", "campaign_id", "partner_id", "click_id", "code", "customer_ref", "occurred_at", "amount",
-    "amount_minor", "currency",
+    "source",
+    "external_id",
+    "kind",
+    "campaign_id",
+    "partner_id",
+    "click_id",
+    "code",
+    "customer_ref",
+    "occurred_at",
+    "amount",
+    "amount_minor",
+    "currency",
 ];
 /// Rows per transaction.
 const BATCH: usize = 1_000;
@@ -124,7 +134,9 @@ fn columns(arguments: &Arguments, headings: &csv::StringRecord) -> anyhow::Resul
             Some(place) => {
                 found.insert(field, place);
             }
-            None if mapped.is_some() => bail!("there is no column {:?}; the columns are {}", mapped.unwrap_or_default(), list(headings)),
+            None if mapped.is_some() => {
+                bail!("there is no column {:?}; the columns are {}", mapped.unwrap_or_default(), list(headings))
+            }
             None => {}
         }
     }
@@ -133,7 +145,11 @@ fn columns(arguments: &Arguments, headings: &csv::StringRecord) -> anyhow::Resul
         let help = format!("--map {needed}=COLUMN or --set {needed}=VALUE");
         ensure!(given(needed), "nothing fills {needed}: use {help}; the columns are {}", list(headings));
     }
-    ensure!(given("amount") || given("amount_minor"), "nothing fills amount or amount_minor; the columns are {}", list(headings));
+    ensure!(
+        given("amount") || given("amount_minor"),
+        "nothing fills amount or amount_minor; the columns are {}",
+        list(headings)
+    );
     Ok(found)
 }
 
@@ -150,7 +166,8 @@ fn rows(db: &Db, keys: &CustomerKeys, arguments: &Arguments, text: &str, bar: &P
         report.rows += 1;
         let line = report.rows + 1;
         let prepared = row.map_err(|error| refusal(line, "row_unreadable", error.to_string())).and_then(|row| {
-            let conversion = conversion(arguments, &columns, &row).map_err(|reason| refusal(line, "invalid", reason))?;
+            let conversion =
+                conversion(arguments, &columns, &row).map_err(|reason| refusal(line, "invalid", reason))?;
             let fact = Fact::Conversion(conversion);
             conversions::prepare(fact, keys, db.now()).map_err(|fault| refusal(line, fault.code(), fault.to_string()))
         });
@@ -178,26 +195,35 @@ fn conversion(
     columns: &BTreeMap<&'static str, usize>,
     row: &csv::StringRecord,
 ) -> Result<NewConversion, String> {
-    let mut fields: BTreeMap<&str, &str> = arguments.values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    fields.extend(columns.iter().filter_map(|(&field, &place)| Some((field, row.get(place)?)).filter(|(_, cell)| !cell.is_empty())));
+    let mut fields: BTreeMap<&str, &str> =
+        arguments.values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    fields.extend(
+        columns
+            .iter()
+            .filter_map(|(&field, &place)| Some((field, row.get(place)?)).filter(|(_, cell)| !cell.is_empty())),
+    );
     if let Some((field, cell)) = fields.iter().find(|(_, cell)| cell.starts_with(['=', '+', '@', '\t'])) {
         return Err(format!("{field} looks like a spreadsheet formula: {cell:?}"));
     }
     let currency: Currency =
         fields.remove("currency").unwrap_or_default().parse().map_err(|error| format!("currency: {error}"))?;
     let minor = match (fields.remove("amount_minor"), fields.remove("amount")) {
-        (Some(minor), None) => minor.parse().map_err(|_| format!("amount_minor: expected whole minor units, not {minor:?}"))?,
+        (Some(minor), None) => {
+            minor.parse().map_err(|_| format!("amount_minor: expected whole minor units, not {minor:?}"))?
+        }
         (None, Some(amount)) => decimal(amount, currency)?,
         _ => return Err("expected one of amount and amount_minor".to_owned()),
     };
-    let mut body: Map<String, Value> = fields.into_iter().map(|(field, cell)| (field.to_owned(), Value::from(cell))).collect();
+    let mut body: Map<String, Value> =
+        fields.into_iter().map(|(field, cell)| (field.to_owned(), Value::from(cell))).collect();
     body.insert("amount".to_owned(), json!({ "amount_minor": minor, "currency": currency }));
     serde_json::from_value(Value::Object(body)).map_err(|error| error.to_string())
 }
 
 /// Whole minor units of a decimal amount: `12.34` USD is 1234. Never through a float.
 fn decimal(text: &str, currency: Currency) -> Result<i64, String> {
-    let wrong = || format!("amount: expected a number like 12.34 with at most {} decimals, not {text:?}", currency.decimals());
+    let wrong =
+        || format!("amount: expected a number like 12.34 with at most {} decimals, not {text:?}", currency.decimals());
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let decimals = currency.decimals() as usize;
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
@@ -228,7 +254,13 @@ pub(crate) fn progress(rows: u64) -> ProgressBar {
 }
 
 fn print(report: &Report) {
-    println!("{} rows: {} recorded, {} known already, {} refused.", report.rows, report.recorded, report.duplicates, report.refused.len());
+    println!(
+        "{} rows: {} recorded, {} known already, {} refused.",
+        report.rows,
+        report.recorded,
+        report.duplicates,
+        report.refused.len()
+    );
     if !report.refused.is_empty() {
         let mut table = Table::new(&["line", "code", "reason"]);
         for refusal in report.refused.iter().take(20) {
@@ -255,9 +287,17 @@ mod tests {
         assert_eq!(decimal("12", usd), Ok(1_200));
         assert_eq!(decimal("12", yen), Ok(12));
         assert_eq!(decimal("1.234", dinar), Ok(1_234));
-        for (bad, currency) in
-            [("12.345", usd), ("12.5", yen), ("1e3", usd), ("-1", usd), ("NaN", usd), ("12,50", usd), ("", usd), ("12.", usd), ("99999999999999999999", usd)]
-        {
+        for (bad, currency) in [
+            ("12.345", usd),
+            ("12.5", yen),
+            ("1e3", usd),
+            ("-1", usd),
+            ("NaN", usd),
+            ("12,50", usd),
+            ("", usd),
+            ("12.", usd),
+            ("99999999999999999999", usd),
+        ] {
             assert!(decimal(bad, currency).is_err(), "{bad}");
         }
     }

@@ -52,7 +52,10 @@ pub(crate) fn run(common: &Common, command: Command) -> anyhow::Result<()> {
                 return output::json(&created);
             }
             println!("{}\n", created.key);
-            println!("This is the key of {:?}, shown this once. Send it as `Authorization: Bearer <key>`.", create.name);
+            println!(
+                "This is the key of {:?}, shown this once. Send it as `Authorization: Bearer <key>`.",
+                create.name
+            );
         }
         Command::List => {
             let keys = db.read(web::keys::list)?;

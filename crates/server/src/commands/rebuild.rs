@@ -21,7 +21,11 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<()> {
     if common.json {
         output::json(&serde_json::json!({ "events": db.head(), "equal": equal }))?;
     } else {
-        println!("Built the reports again from {} events; their content is {}.", db.head(), if equal { "equal" } else { "DIFFERENT" });
+        println!(
+            "Built the reports again from {} events; their content is {}.",
+            db.head(),
+            if equal { "equal" } else { "DIFFERENT" }
+        );
     }
     anyhow::ensure!(equal, "the content differs from before; it was wrong, or it is now: run alpes verify");
     Ok(())

@@ -30,7 +30,10 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<bool> {
 
 /// The checks as told to programs.
 pub(crate) fn findings(checks: &[Check]) -> Vec<Finding<'_>> {
-    checks.iter().map(|check| Finding { name: check.name, checked: check.checked, differences: &check.differences }).collect()
+    checks
+        .iter()
+        .map(|check| Finding { name: check.name, checked: check.checked, differences: &check.differences })
+        .collect()
 }
 
 /// Prints the table, and the first differences under it.

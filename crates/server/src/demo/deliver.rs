@@ -44,7 +44,9 @@ pub(super) fn run(
     quiet: bool,
 ) -> anyhow::Result<Delivery> {
     let planned = plan::deliveries(log);
-    let count = |wanted: fn(&Planned) -> bool| i64::try_from(planned.iter().filter(|fact| wanted(fact)).count()).unwrap_or(i64::MAX);
+    let count = |wanted: fn(&Planned) -> bool| {
+        i64::try_from(planned.iter().filter(|fact| wanted(fact)).count()).unwrap_or(i64::MAX)
+    };
     let bar = if quiet { indicatif::ProgressBar::hidden() } else { progress(planned.len() as u64) };
     bar.set_message("facts recorded");
     let began = now();
@@ -108,7 +110,8 @@ pub(super) fn charge_back(db: &Db, keys: &CustomerKeys, log: &[Purchase]) -> Res
             .map(|sale| conversions::prepare(Fact::Refund(chargeback(sale)), keys, db.now()))
             .collect::<Result<_>>()?;
         let correlations = vec![None; prepared.len()];
-        let receipts = db.write("intake", platform::Lane::Front, OPERATOR, |tx| conversions::record(tx, &prepared, &correlations))?;
+        let receipts = db
+            .write("intake", platform::Lane::Front, OPERATOR, |tx| conversions::record(tx, &prepared, &correlations))?;
         receipts.into_iter().collect::<Result<Vec<_>>>()?;
     }
     Ok(())

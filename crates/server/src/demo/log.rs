@@ -34,7 +34,10 @@ pub(super) fn read() -> anyhow::Result<Vec<Purchase>> {
 
 fn parse(text: &str) -> anyhow::Result<Vec<Purchase>> {
     let rows = text.lines().skip(1).filter(|row| !row.trim().is_empty());
-    (1..).zip(rows).map(|(line, row)| purchase(line, row).with_context(|| format!("data row {line} of the purchase log"))).collect()
+    (1..)
+        .zip(rows)
+        .map(|(line, row)| purchase(line, row).with_context(|| format!("data row {line} of the purchase log")))
+        .collect()
 }
 
 fn purchase(line: u32, row: &str) -> anyhow::Result<Purchase> {

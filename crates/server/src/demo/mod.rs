@@ -86,7 +86,14 @@ impl Demo {
         let log = log::read()?;
         let gateway = Arc::new(pay::gateway(&world));
         let settings = Settings::default();
-        let service = Service::start_with(self.db.clone(), settings, Worker::new(settings, gateway.clone()), QUEUE, LARGEST_BATCH, true)?;
+        let service = Service::start_with(
+            self.db.clone(),
+            settings,
+            Worker::new(settings, gateway.clone()),
+            QUEUE,
+            LARGEST_BATCH,
+            true,
+        )?;
         let delivery = deliver::run(&service, &self.db, &self.keys, &world, &log, quiet)?;
         deliver::wait_until_decided(&service, &self.db);
         service.stop();
@@ -111,7 +118,11 @@ impl Demo {
         let service = Service::start_with(self.db, settings, worker, QUEUE, LARGEST_BATCH, true)?;
         let address = arguments.listen.address();
         // Without a key only on loopback: whoever listens elsewhere wants the same protection as `serve`.
-        let access = if address.ip().is_loopback() { web::Access::Open { actor: setup::OPERATOR.into() } } else { web::Access::Keys };
+        let access = if address.ip().is_loopback() {
+            web::Access::Open { actor: setup::OPERATOR.into() }
+        } else {
+            web::Access::Keys
+        };
         service.serve(address, access)
     }
 }

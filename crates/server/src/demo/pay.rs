@@ -43,12 +43,20 @@ fn settings() -> payments::Settings {
 }
 
 fn request(db: &Db, dry_run: bool) -> CreatePayout {
-    CreatePayout { currency: Currency::USD, cut_off: db.now(), partner_ids: None, commission_ids: None, minimum: None, dry_run }
+    CreatePayout {
+        currency: Currency::USD,
+        cut_off: db.now(),
+        partner_ids: None,
+        commission_ids: None,
+        minimum: None,
+        dry_run,
+    }
 }
 
 /// Creates, approves (by a second person) and submits the first payout, and waits for every item's outcome.
 pub(super) fn first_payout(db: &Db, worker: &mut Worker) -> Result<PayoutView> {
-    let existing = db.read(|reader| payments::views::list(reader, &PayoutFilter::default(), &Page::first(1)))?.items.pop();
+    let existing =
+        db.read(|reader| payments::views::list(reader, &PayoutFilter::default(), &Page::first(1)))?.items.pop();
     let payout = match existing {
         Some(payout) => payout,
         None => db.write("payout", Lane::Front, OPERATOR, |tx| request(db, false).run(tx, &settings()))?,

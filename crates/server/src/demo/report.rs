@@ -107,7 +107,8 @@ fn rate(count: i64, time: std::time::Duration) -> f64 {
 
 fn payouts(outcome: &Outcome) -> serde_json::Value {
     let (first, second) = (&outcome.payouts.first, &outcome.payouts.second);
-    let number = |partner: kernel::PartnerId| outcome.world.partners.iter().position(|&id| id == partner).map(|place| place + 1);
+    let number =
+        |partner: kernel::PartnerId| outcome.world.partners.iter().position(|&id| id == partner).map(|place| place + 1);
     let lines = |payout: &payments::PayoutView| {
         let items = payout.items.iter().map(|item| {
             json!({ "number": number(item.partner_id), "amount_minor": item.amount.amount_minor, "outcome": item.state })
@@ -138,7 +139,10 @@ pub(super) fn print(
     address: SocketAddr,
 ) -> anyhow::Result<()> {
     if figures.events_added == 0 {
-        println!("{}\n", good("This demo has run on this data before: every fact was known already, and nothing was added."));
+        println!(
+            "{}\n",
+            good("This demo has run on this data before: every fact was known already, and nothing was added.")
+        );
     }
     print_funnel(figures, outcome);
     print_partners(figures);
@@ -146,7 +150,12 @@ pub(super) fn print(
     println!("\n{}", bold("Trial balance"));
     let mut table = Table::new(&["account", "debit", "credit", "balance"]);
     for line in &figures.trial_balance {
-        table.row([line.account.clone(), amount(line.debit_minor), amount(line.credit_minor), amount(line.balance_minor)]);
+        table.row([
+            line.account.clone(),
+            amount(line.debit_minor),
+            amount(line.credit_minor),
+            amount(line.balance_minor),
+        ]);
     }
     table.print();
     println!("\n{}", bold("Verify"));
@@ -159,7 +168,9 @@ pub(super) fn print(
         size / 1_000_000
     );
     let data = common.data.display();
-    println!("\nThe API is at http://{address}/v1, its documentation at http://{address}/docs. Three commands to try next:");
+    println!(
+        "\nThe API is at http://{address}/v1, its documentation at http://{address}/docs. Three commands to try next:"
+    );
     println!("  curl 'http://{address}/v1/reports/summary?group_by=partner'");
     println!("  alpes verify --data {data}");
     println!("  alpes events tail --data {data}");
@@ -204,13 +215,15 @@ fn print_payouts(outcome: &Outcome) {
     let (first, second) = (&outcome.payouts.first, &outcome.payouts.second);
     for (number, partner) in (1..).zip(&outcome.world.partners) {
         let item = first.items.iter().find(|item| item.partner_id == *partner);
-        let next = second.items.iter().find(|item| item.partner_id == *partner).map(|item| amount(item.amount.amount_minor));
+        let next =
+            second.items.iter().find(|item| item.partner_id == *partner).map(|item| amount(item.amount.amount_minor));
         let carried = second.carried.iter().find(|carried| carried.partner_id == *partner);
         table.row([
             number.to_string(),
             item.map_or_else(|| "-".to_owned(), |item| amount(item.amount.amount_minor)),
             item.map_or_else(|| "-".to_owned(), |item| item.state.to_string()),
-            next.or_else(|| carried.map(|c| format!("{} carried", amount(c.amount.amount_minor)))).unwrap_or_else(|| "-".to_owned()),
+            next.or_else(|| carried.map(|c| format!("{} carried", amount(c.amount.amount_minor))))
+                .unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     table.print();

@@ -102,7 +102,8 @@ fn terms() -> (Terms, PublishTerms) {
         amount_minor: 150,
         conditions: Conditions { minimum_amount_minor: Some(1_000), ..Conditions::default() },
     };
-    let with = |components| Terms { components, cap_minor: Some(2_500), hold_days: 30, auto_approve_up_to_minor: Some(1_000) };
+    let with =
+        |components| Terms { components, cap_minor: Some(2_500), hold_days: 30, auto_approve_up_to_minor: Some(1_000) };
     let second = PublishTerms { valid_from: time("1997-07-01T00:00:00Z"), terms: with(vec![percent(600)]) };
     (with(vec![percent(800), bonus]), second)
 }
