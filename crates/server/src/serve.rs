@@ -113,6 +113,7 @@ impl Service {
         let (intake, mut committer) = web::Intake::new(queue);
         committer.max_batch = batch;
         let progress = Arc::new(Told::default());
+        progress.tell(web::Progress { positions: worker.positions() });
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         threads.push(spawn("intake", {
@@ -163,6 +164,7 @@ impl Service {
             payments: self.settings.payments,
             replay,
         })?;
+        state.set_progress(web::Progress { positions: self.progress.positions() });
         let _ = self.progress.api.set(state.clone());
         let outcome: anyhow::Result<()> = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind(address).await;

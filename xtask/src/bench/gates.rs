@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The thresholds: figures per conversion. Raise one only with the reason in the commit message.
+/// The thresholds: figures per conversion, about 40 % above what was measured first; slices adapt to the machine, so
+/// statements and syncs of reactions have more room. Raise one only with the reason in the commit message.
 const GATES: &[Gate] = &[
-    Gate { name: "intake: statements", at_most: None },
-    Gate { name: "intake: syncs", at_most: None },
-    Gate { name: "intake: WAL bytes", at_most: None },
-    Gate { name: "reactions: statements", at_most: None },
-    Gate { name: "reactions: syncs", at_most: None },
-    Gate { name: "reactions: WAL bytes", at_most: None },
+    Gate { name: "intake: statements", at_most: 0.012 },
+    Gate { name: "intake: syncs", at_most: 0.003 },
+    Gate { name: "intake: WAL bytes", at_most: 1_800.0 },
+    Gate { name: "reactions: statements", at_most: 0.25 },
+    Gate { name: "reactions: syncs", at_most: 0.016 },
+    Gate { name: "reactions: WAL bytes", at_most: 3_600.0 },
 ];
 
 struct Gate {
     name: &'static str,
-    /// `None` until it has been measured once.
-    at_most: Option<f64>,
+    at_most: f64,
 }
 
 /// Conversions of a gate run, in bulk calls of 1,000, one after the other.
@@ -96,9 +96,8 @@ pub(super) fn check(context: &Context) -> Result<()> {
     let values = measure(context)?;
     let mut exceeded = Vec::new();
     for (gate, value) in GATES.iter().zip(values) {
-        let limit = gate.at_most.map_or("not fixed yet".to_owned(), |limit| format!("at most {limit}"));
-        println!("{:<28}{value:>12.4} per conversion, {limit}", gate.name);
-        if gate.at_most.is_some_and(|limit| value > limit) {
+        println!("{:<28}{value:>12.4} per conversion, at most {}", gate.name, gate.at_most);
+        if value > gate.at_most {
             exceeded.push(gate.name);
         }
     }
