@@ -2,6 +2,17 @@
 
 use std::io::IsTerminal as _;
 
+/// Prints a line to standard output; ends the process quietly when nobody reads it any more (`alpes … | head`).
+macro_rules! say {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        if writeln!(std::io::stdout(), $($part)*).is_err() {
+            std::process::exit(0);
+        }
+    }};
+}
+pub(crate) use say;
+
 /// A table with a heading per column; numbers are right-aligned.
 pub(crate) struct Table {
     headings: Vec<String>,
@@ -38,9 +49,9 @@ impl Table {
             });
             format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end().to_owned()
         };
-        println!("{}", faint(&line(&self.headings)));
+        say!("{}", faint(&line(&self.headings)));
         for row in &self.rows {
-            println!("{}", line(row));
+            say!("{}", line(row));
         }
     }
 }
@@ -75,7 +86,7 @@ pub(crate) fn bad(text: &str) -> String {
 
 /// Prints a document for programs.
 pub(crate) fn json(document: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(document)?);
+    say!("{}", serde_json::to_string_pretty(document)?);
     Ok(())
 }
 

@@ -74,7 +74,7 @@ fn document(event: &EventRecord) -> serde_json::Value {
 }
 
 fn print(event: &EventRecord) {
-    println!(
+    output::say!(
         "{:>8}  {}  {:<34} {}  {}",
         event.position,
         output::faint(&event.time.to_string()),

@@ -17,44 +17,24 @@ pub(crate) struct Arguments {
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> {
     let db = wiring::open_beside(&common.data)?;
     let explanation = db.read(|reader| commissions::explanation(reader, arguments.id))?;
-    let document = serde_json::to_value(&explanation)?;
     if common.json {
-        return output::json(&document);
+        return output::json(&explanation);
     }
-    print(&document, 0);
+    for line in serde_json::to_string_pretty(&explanation)?.lines() {
+        print(line);
+    }
     Ok(())
 }
 
-/// Prints a document as indented lines, which people read more easily than braces.
-fn print(value: &serde_json::Value, depth: usize) {
-    let margin = "  ".repeat(depth);
-    match value {
-        serde_json::Value::Object(fields) => {
-            for (name, field) in fields {
-                match field {
-                    serde_json::Value::Object(_) | serde_json::Value::Array(_) => {
-                        println!("{margin}{}", output::bold(name));
-                        print(field, depth + 1);
-                    }
-                    plain => println!("{margin}{} {}", output::faint(&format!("{name}:")), text(plain)),
-                }
-            }
-        }
-        serde_json::Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                match item {
-                    serde_json::Value::Object(_) | serde_json::Value::Array(_) => {
-                        println!("{margin}{}", output::faint(&format!("{}.", index + 1)));
-                        print(item, depth + 1);
-                    }
-                    plain => println!("{margin}- {}", text(plain)),
-                }
-            }
-        }
-        plain => println!("{margin}{}", text(plain)),
+/// Prints a line of pretty JSON as people like to read it: without braces, quotes around names and commas.
+fn print(line: &str) {
+    let line = line.trim_end_matches(',').trim_end_matches(['{', '[']).trim_end();
+    let text = line.trim_start();
+    let margin = &line[..line.len() - text.len()];
+    match text.trim_start_matches('"').split_once("\":") {
+        Some((name, "")) => output::say!("{margin}{}", output::bold(name)),
+        Some((name, value)) => output::say!("{margin}{}{value}", output::faint(&format!("{name}:"))),
+        None if text.trim_matches(['}', ']', '{', '[']).is_empty() => {}
+        None => output::say!("{margin}{text}"),
     }
-}
-
-fn text(value: &serde_json::Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -254,7 +254,7 @@ pub(crate) fn progress(rows: u64) -> ProgressBar {
 }
 
 fn print(report: &Report) {
-    println!(
+    output::say!(
         "{} rows: {} recorded, {} known already, {} refused.",
         report.rows,
         report.recorded,
@@ -268,7 +268,7 @@ fn print(report: &Report) {
         }
         table.print();
         if report.refused.len() > 20 {
-            println!("  … and {} more; --refused FILE writes them all", report.refused.len() - 20);
+            output::say!("  … and {} more; --refused FILE writes them all", report.refused.len() - 20);
         }
     }
 }

@@ -51,8 +51,8 @@ pub(crate) fn run(common: &Common, command: Command) -> anyhow::Result<()> {
             if common.json {
                 return output::json(&created);
             }
-            println!("{}\n", created.key);
-            println!(
+            output::say!("{}\n", created.key);
+            output::say!(
                 "This is the key of {:?}, shown this once. Send it as `Authorization: Bearer <key>`.",
                 create.name
             );
@@ -81,7 +81,7 @@ pub(crate) fn run(common: &Common, command: Command) -> anyhow::Result<()> {
             if common.json {
                 return output::json(&serde_json::json!({ "revoked": revoke.id }));
             }
-            println!("{} is revoked; a running server notices within five seconds.", revoke.id);
+            output::say!("{} is revoked; a running server notices within five seconds.", revoke.id);
         }
     }
     Ok(())

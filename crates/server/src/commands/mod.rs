@@ -20,7 +20,7 @@ pub(crate) fn migrate(common: &Common) -> anyhow::Result<()> {
     if common.json {
         return output::json(&serde_json::json!({ "migrations": count }));
     }
-    println!("{} is up to date: {count} migrations.", common.data.join("alpes.db").display());
+    output::say!("{} is up to date: {count} migrations.", common.data.join("alpes.db").display());
     Ok(())
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn migrate(common: &Common) -> anyhow::Result<()> {
 pub(crate) fn crash_points() -> anyhow::Result<()> {
     #[cfg(debug_assertions)]
     for name in wiring::CRASH_POINTS {
-        println!("{name}:before_commit\n{name}:after_commit");
+        output::say!("{name}:before_commit\n{name}:after_commit");
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(common: &Common) -> anyhow::Result<()> {
     if common.json {
         output::json(&serde_json::json!({ "events": db.head(), "equal": equal }))?;
     } else {
-        println!(
+        output::say!(
             "Built the reports again from {} events; their content is {}.",
             db.head(),
             if equal { "equal" } else { "DIFFERENT" }

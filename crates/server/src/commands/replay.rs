@@ -25,6 +25,6 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> 
     if common.json {
         return output::json(&serde_json::json!({ "handled": handled }));
     }
-    println!("Handled {handled} events of the subject.");
+    output::say!("Handled {handled} events of the subject.");
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(crate) fn print(checks: &[Check]) {
     table.print();
     for check in checks {
         for difference in check.differences.iter().take(5) {
-            println!("  {} {}: {difference}", output::bad("difference"), check.name);
+            output::say!("  {} {}: {difference}", output::bad("difference"), check.name);
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Outcome;
 use crate::cli::Common;
 use crate::commands::verify::{self, Finding};
-use crate::output::{Table, amount, bold, faint, good};
+use crate::output::{Table, amount, bold, faint, good, say};
 
 /// The figures after the chargebacks and before payout 2.
 #[derive(Serialize)]
@@ -139,7 +139,7 @@ pub(super) fn print(
     address: SocketAddr,
 ) -> anyhow::Result<()> {
     if figures.events_added == 0 {
-        println!(
+        say!(
             "{}\n",
             good("This demo has run on this data before: every fact was known already, and nothing was added.")
         );
@@ -147,7 +147,7 @@ pub(super) fn print(
     print_funnel(figures, outcome);
     print_partners(figures);
     print_payouts(outcome);
-    println!("\n{}", bold("Trial balance"));
+    say!("\n{}", bold("Trial balance"));
     let mut table = Table::new(&["account", "debit", "credit", "balance"]);
     for line in &figures.trial_balance {
         table.row([
@@ -158,28 +158,28 @@ pub(super) fn print(
         ]);
     }
     table.print();
-    println!("\n{}", bold("Verify"));
+    say!("\n{}", bold("Verify"));
     verify::print(checks);
     let size = db.size_bytes();
-    println!(
+    say!(
         "\n{} conversions recorded per second; decided and computed after {:.1} s; {} MB on disk.",
         bold(&format!("{:.0}", figures.conversions_per_second)),
         outcome.delivery.deciding.as_secs_f64(),
         size / 1_000_000
     );
     let data = common.data.display();
-    println!(
+    say!(
         "\nThe API is at http://{address}/v1, its documentation at http://{address}/docs. Three commands to try next:"
     );
-    println!("  curl 'http://{address}/v1/reports/summary?group_by=partner'");
-    println!("  alpes verify --data {data}");
-    println!("  alpes events tail --data {data}");
+    say!("  curl 'http://{address}/v1/reports/summary?group_by=partner'");
+    say!("  alpes verify --data {data}");
+    say!("  alpes events tail --data {data}");
     Ok(())
 }
 
 fn print_funnel(figures: &Figures<'_>, outcome: &Outcome) {
     let funnel = &figures.funnel;
-    println!("{}", bold("From the purchase log to commissions"));
+    say!("{}", bold("From the purchase log to commissions"));
     let mut table = Table::new(&["what", "count", "meaning"]);
     for (what, count, meaning) in [
         ("delivered", funnel.delivered, "conversions, in shuffled order"),
@@ -196,11 +196,11 @@ fn print_funnel(figures: &Figures<'_>, outcome: &Outcome) {
         table.row([what.to_owned(), count.to_string(), meaning.to_owned()]);
     }
     table.print();
-    println!("  {}", faint(&format!("{} facts answered as known already", outcome.delivery.known)));
+    say!("  {}", faint(&format!("{} facts answered as known already", outcome.delivery.known)));
 }
 
 fn print_partners(figures: &Figures<'_>) {
-    println!("\n{}", bold("Partners (USD)"));
+    say!("\n{}", bold("Partners (USD)"));
     let mut table = Table::new(&["number", "accrued", "reversed", "paid", "payable"]);
     for row in &figures.partners {
         let amounts = [row.accrued_minor, row.reversed_minor, row.paid_minor, row.payable_minor].map(amount);
@@ -210,7 +210,7 @@ fn print_partners(figures: &Figures<'_>) {
 }
 
 fn print_payouts(outcome: &Outcome) {
-    println!("\n{}", bold("Payout 1, and payout 2 as a dry run (USD)"));
+    say!("\n{}", bold("Payout 1, and payout 2 as a dry run (USD)"));
     let mut table = Table::new(&["partner", "payout 1", "outcome", "payout 2"]);
     let (first, second) = (&outcome.payouts.first, &outcome.payouts.second);
     for (number, partner) in (1..).zip(&outcome.world.partners) {
