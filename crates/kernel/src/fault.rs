@@ -16,6 +16,8 @@ pub enum Kind {
     Forbidden,
     /// There is no such thing (404).
     NotFound,
+    /// The path exists, with other methods (405).
+    MethodNotAllowed,
     /// It contradicts what is (409).
     Conflict,
     /// The body is larger than allowed (413).

@@ -35,9 +35,9 @@ pub(crate) const BODY_TOO_LARGE: Problem = Problem::new(
 );
 /// The path exists, with other methods.
 pub(crate) const METHOD_NOT_ALLOWED: Problem = Problem::new(
-    Kind::NotFound,
+    Kind::MethodNotAllowed,
     "method_not_allowed",
-    "The path does not know this method (status 405).",
+    "The path does not know this method.",
     "Use one of the methods that the Allow header lists.",
 );
 /// The request cannot be read.
@@ -106,6 +106,7 @@ pub const fn status(kind: Kind) -> StatusCode {
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Conflict => StatusCode::CONFLICT,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Kind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
