@@ -212,6 +212,8 @@ fn commit_loop(db: &Db, mut committer: web::Committer, stop: &AtomicBool) {
 
 /// The timers are looked at this often.
 const TEND_EVERY: Duration = Duration::from_millis(100);
+/// How long reactions rest after a round while intake waits for the writer.
+const YIELD_TO_INTAKE: Duration = Duration::from_millis(10);
 /// A reaction's transaction aims at this, so that intake never waits long for the writer.
 const SLICE_AIM: Duration = Duration::from_millis(5);
 
@@ -231,7 +233,13 @@ fn react_loop(db: &Db, mut worker: Worker, told: &Told, stop: &AtomicBool) {
             Ok(moved || tended_something)
         });
         match outcome {
-            Ok(true) => pause = Duration::ZERO,
+            Ok(true) => {
+                pause = Duration::ZERO;
+                // Intake first: while it keeps the writer busy, reactions leave it the processors too.
+                if db.is_front_waiting() {
+                    std::thread::sleep(YIELD_TO_INTAKE);
+                }
+            }
             Ok(false) => {
                 pause = Duration::ZERO;
                 db.wait_past(head, TEND_EVERY);
