@@ -15,9 +15,6 @@ use crate::cli::{Common, Listen};
 use crate::wiring::{self, Settings};
 use crate::worker::Worker;
 
-/// Facts of one transaction at most (ADR 0001).
-pub(crate) const LARGEST_BATCH: usize = 4_096;
-
 /// What `serve` takes.
 #[derive(Args, Clone)]
 pub(crate) struct Arguments {
@@ -36,7 +33,7 @@ pub(crate) struct Arguments {
     #[arg(long, hide = true)]
     no_reactions: bool,
     /// Requests per transaction at most (for measuring)
-    #[arg(long, hide = true, default_value_t = LARGEST_BATCH)]
+    #[arg(long, hide = true, default_value_t = web::LARGEST_BATCH)]
     batch: usize,
 }
 

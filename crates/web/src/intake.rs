@@ -17,8 +17,8 @@ use tokio::sync::oneshot;
 use crate::metrics::batch_sizes;
 use crate::problem::OVERLOADED;
 
-/// Facts of one transaction at most, unless a single job brings more.
-const LARGEST_BATCH: usize = 512;
+/// Facts of one transaction at most, unless a single job brings more (ADR 0001).
+pub const LARGEST_BATCH: usize = 4_096;
 
 /// The reply that is stored under a job's Idempotency-Key; none when nothing is to be stored.
 pub(crate) type Render = Box<dyn Fn(&[Result<Receipt>]) -> Option<Reply> + Send>;

@@ -22,7 +22,7 @@ use platform::Migration;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use auth::{Access, Scope};
-pub use intake::{Answer, Committer, Intake, Job, Outcome};
+pub use intake::{Answer, Committer, Intake, Job, LARGEST_BATCH, Outcome};
 pub use openapi::document as openapi;
 pub use problem::status;
 pub use state::{Progress, Replay, Services, State};

@@ -19,7 +19,7 @@ use platform::Db;
 
 use crate::cli::{Common, Listen};
 use crate::clock::{DemoClock, real_ids};
-use crate::serve::{LARGEST_BATCH, Service};
+use crate::serve::Service;
 use crate::wiring::{self, Settings};
 use crate::worker::Worker;
 use crate::{output, verify};
@@ -91,7 +91,7 @@ impl Demo {
             settings,
             Worker::new(settings, gateway.clone()),
             QUEUE,
-            LARGEST_BATCH,
+            web::LARGEST_BATCH,
             true,
         )?;
         let delivery = deliver::run(&service, &self.db, &self.keys, &world, &log, quiet)?;
@@ -115,7 +115,7 @@ impl Demo {
         self.clock.go_real();
         let settings = Settings::default();
         let worker = Worker::new(settings, Arc::new(payments::gateways::sandbox::Sandbox::default()));
-        let service = Service::start_with(self.db, settings, worker, QUEUE, LARGEST_BATCH, true)?;
+        let service = Service::start_with(self.db, settings, worker, QUEUE, web::LARGEST_BATCH, true)?;
         let address = arguments.listen.address();
         // Without a key only on loopback: whoever listens elsewhere wants the same protection as `serve`.
         let access = if address.ip().is_loopback() {
