@@ -407,7 +407,7 @@ fn configure(connection: &Connection, writes: bool) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_size_limit", 67_108_864)?;
     if writes {
         // 256 MiB at most, taken as pages are read: below it, indexes with scattered keys are read again and again.
-        connection.pragma_update(None, "cache_size", -262_144)?;
+        connection.pragma_update(None, "cache_size", -65_536)?;
     } else {
         connection.pragma_update(None, "query_only", true)?;
     }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::event_log;
 use crate::sql::{OnDuplicate, Reader};
-use crate::tx::Tx;
+use crate::{Db, Lane};
 
 /// Events per block at most.
 const BLOCK: usize = 4_096;
@@ -64,19 +64,27 @@ pub fn last(reader: &Reader<'_>) -> Result<Option<Seal>> {
     })
 }
 
-/// Seals the next block; answers how many events it covers, 0 when everything is sealed.
-pub fn step(tx: &mut Tx<'_>) -> Result<usize> {
-    let previous = last(tx)?;
-    let after = previous.as_ref().map_or(0, |seal| seal.last_position);
-    let previous_hash = previous.map_or_else(|| vec![0; 32], |seal| seal.hash);
-    let block = hash_block(tx, &previous_hash, after, i64::MAX, BLOCK)?;
+/// Seals the next block; answers how many events it covers, 0 when everything is sealed. Events never change, so the
+/// block is hashed beside the writer, and only its row is written in a transaction.
+pub fn step(db: &Db) -> Result<usize> {
+    let (after, previous_hash, block) = db.read(|reader| {
+        let (after, hash) = last(reader)?.map_or_else(|| (0, vec![0; 32]), |seal| (seal.last_position, seal.hash));
+        let block = hash_block(reader, &hash, after, i64::MAX, BLOCK)?;
+        Ok((after, hash, block))
+    })?;
     if block.events == 0 {
         return Ok(0);
     }
-    let row =
-        [block.last_position.into(), previous_hash.as_slice().into(), block.hash.as_slice().into(), tx.now().into()];
-    tx.insert("seal", ["last_position", "previous_hash", "hash", "sealed_at"], &[row], OnDuplicate::Fail)?;
-    Ok(block.events)
+    db.write("seal", Lane::Back, "system", |tx| {
+        // Another process may have sealed meanwhile: its block stands.
+        if last(tx)?.map_or(0, |seal| seal.last_position) != after {
+            return Ok(0);
+        }
+        let hashes = [previous_hash.as_slice().into(), block.hash.as_slice().into()];
+        let row = [block.last_position.into(), hashes[0], hashes[1], tx.now().into()];
+        tx.insert("seal", ["last_position", "previous_hash", "hash", "sealed_at"], &[row], OnDuplicate::Fail)?;
+        Ok(block.events)
+    })
 }
 
 /// Checks gaps, the whole chain and the log's head; answers the first difference in words, and the last position up to
