@@ -6,7 +6,8 @@ use events::commissions::{CommissionState, EntryNote};
 use events::partners::{PartnerProfile, PartnerState};
 use events::payments::{PayoutCreated, PayoutItemState, PayoutLine, PayoutState};
 use kernel::{
-    Amount, CommissionId, Currency, Fault, Money, NewEvent, PartnerId, PayoutId, Result, Timestamp, problems,
+    Amount, CommissionId, Currency, EventRecord, Fault, Money, NewEvent, PartnerId, PayoutId, Result, Timestamp,
+    problems,
 };
 use ledger::{Entry, EntryKind};
 use platform::{OnDuplicate, Reader, Tx, Value, event_log, published};
@@ -121,18 +122,18 @@ impl CreatePayout {
         Ok(standings)
     }
 
-    /// The named commissions by partner, and what is payable of them. One question per commission: their history is
-    /// found by subject, and the ledger keeps no index by source.
+    /// The named commissions by partner, and what is payable of them, as their histories tell it.
     fn commissions(&self, tx: &Tx<'_>, ids: &[CommissionId]) -> Result<BTreeMap<PartnerId, (Vec<CommissionId>, i64)>> {
         let taken = in_open_items(tx)?;
+        let histories = histories(tx, ids)?;
         let mut seen = BTreeSet::new();
         let mut payable: BTreeMap<PartnerId, (Vec<CommissionId>, i64)> = BTreeMap::new();
         for (index, id) in ids.iter().enumerate().filter(|(_, id)| seen.insert(**id)) {
             let refuse = |why: String| {
                 Fault::at(&own::COMMISSION_NOT_PAYABLE, format!("/commission_ids/{index}"), format!("{id} {why}"))
             };
-            let history = event_log::of_subject(tx, &id.to_string(), 0, LONGEST_HISTORY)?;
-            let found = payable_commission(&history)?.ok_or_else(|| refuse("does not exist".to_owned()))?;
+            let history = histories.get(&id.to_string()).map_or(&[][..], Vec::as_slice);
+            let found = payable_commission(history)?.ok_or_else(|| refuse("does not exist".to_owned()))?;
             if found.state != CommissionState::Approved {
                 return Err(refuse(format!("is {}", found.state)));
             }
@@ -194,8 +195,16 @@ impl CreatePayout {
     }
 }
 
-/// The events of one commission at most; a commission has about ten.
-const LONGEST_HISTORY: usize = 10_000;
+/// The events of each of these commissions, in order.
+fn histories(reader: &Reader<'_>, ids: &[CommissionId]) -> Result<BTreeMap<String, Vec<EventRecord>>> {
+    let subjects: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
+    let mut histories: BTreeMap<String, Vec<EventRecord>> = BTreeMap::new();
+    for event in event_log::of_subjects(reader, &subjects, &[])? {
+        histories.entry(event.subject.clone()).or_default().push(event);
+    }
+    Ok(histories)
+}
 
 fn overflow() -> Fault {
     Fault::new(&problems::AMOUNT_OVERFLOW, "the sum of the payout leaves the range of 64-bit minor units")

@@ -234,30 +234,12 @@ impl Db {
         actor: &str,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T>,
     ) -> Result<T> {
-        let writer = Turn { db: self, connection: Some(self.acquire(lane)) };
-        // Asked with the writer in hand: a sync may have failed while this thread waited for its turn.
-        self.refuse_if_stopped()?;
-        let connection = writer.connection.as_ref().ok_or_else(|| Fault::internal("the writer is away"))?;
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| dialect::fault(&error))?;
-        let mut open = Open { connection, stats: Some(&self.stats), done: false };
-        let reader = Reader { connection, stats: &self.stats };
-        let mut tx = Tx::new(reader, self.now(), actor, &self.ids);
-        let answer = work(&mut tx);
-        let (now, outcome) = (tx.now, tx.outcome);
-        if outcome.sync_failed {
-            self.stop();
-        }
-        let answer = answer?;
-        if outcome.failed {
-            return Err(Fault::internal(format!("{name}: a failed write was passed over, so nothing is committed")));
-        }
-        self.at(name, "before_commit")?;
-        connection.execute_batch("COMMIT").map_err(|error| self.driver_fault(&error))?;
-        open.done = true;
-        self.committed(now, &outcome);
-        drop(open);
-        self.at(name, "after_commit")?;
-        Ok(answer)
+        self.turn(lane).write(name, actor, work)
+    }
+
+    /// Waits for the writer and keeps it: for who decides what to write only when it is his turn.
+    pub fn turn(&self, lane: Lane) -> Turn<'_> {
+        Turn { db: self, connection: Some(self.acquire(lane)) }
     }
 
     fn committed(&self, now: Timestamp, outcome: &Outcome) {
@@ -274,7 +256,7 @@ impl Db {
     /// Runs `work` on a consistent snapshot beside the writer.
     pub fn read<T>(&self, work: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
         let Some(path) = &self.path else {
-            let writer = Turn { db: self, connection: Some(self.acquire(Lane::Front)) };
+            let writer = self.turn(Lane::Front);
             let connection = writer.connection.as_ref().ok_or_else(|| Fault::internal("the writer is away"))?;
             return work(&Reader { connection, stats: &self.stats });
         };
@@ -301,7 +283,7 @@ impl Db {
         };
         let mut pages = run("PRAGMA wal_checkpoint(PASSIVE)")?;
         if pages > WAL_PAGES {
-            let _turn = Turn { db: self, connection: Some(self.acquire(Lane::Front)) };
+            let _turn = self.turn(Lane::Front);
             let driver = |error: rusqlite::Error| dialect::fault(&error);
             connection.busy_timeout(CHECKPOINT_PATIENCE).map_err(driver)?;
             let restarted = run("PRAGMA wal_checkpoint(RESTART)");
@@ -312,11 +294,14 @@ impl Db {
         Ok(())
     }
 
-    /// The size of the database and its write-ahead log, in bytes; 0 in memory.
+    /// The size of the database file, in bytes; 0 in memory. After a checkpoint everything is in it.
+    pub fn file_bytes(&self) -> u64 {
+        self.path.as_deref().map_or(0, size)
+    }
+
+    /// The size of the database file and its write-ahead log, in bytes; 0 in memory.
     pub fn size_bytes(&self) -> u64 {
-        let Some(path) = &self.path else { return 0 };
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-        size(path) + size(&path.with_extension("db-wal"))
+        self.file_bytes() + self.path.as_ref().map_or(0, |path| size(&path.with_extension("db-wal")))
     }
 
     fn at(&self, name: &str, moment: &'static str) -> Result<()> {
@@ -397,6 +382,10 @@ impl Db {
     }
 }
 
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
 fn configure(connection: &Connection, writes: bool) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(256);
     connection.busy_timeout(PATIENCE)?;
@@ -420,9 +409,39 @@ pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The writer's connection, given back on drop.
-struct Turn<'d> {
+pub struct Turn<'d> {
     db: &'d Db,
     connection: Option<Connection>,
+}
+
+impl Turn<'_> {
+    /// Runs `work` in one transaction, like [`Db::write`].
+    pub fn write<T>(&self, name: &str, actor: &str, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+        let db = self.db;
+        // Asked with the writer in hand: a sync may have failed while this thread waited for its turn.
+        db.refuse_if_stopped()?;
+        let connection = self.connection.as_ref().ok_or_else(|| Fault::internal("the writer is away"))?;
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| dialect::fault(&error))?;
+        let mut open = Open { connection, stats: Some(&db.stats), done: false };
+        let reader = Reader { connection, stats: &db.stats };
+        let mut tx = Tx::new(reader, db.now(), actor, &db.ids);
+        let answer = work(&mut tx);
+        let (now, outcome) = (tx.now, tx.outcome);
+        if outcome.sync_failed {
+            db.stop();
+        }
+        let answer = answer?;
+        if outcome.failed {
+            return Err(Fault::internal(format!("{name}: a failed write was passed over, so nothing is committed")));
+        }
+        db.at(name, "before_commit")?;
+        connection.execute_batch("COMMIT").map_err(|error| db.driver_fault(&error))?;
+        open.done = true;
+        db.committed(now, &outcome);
+        drop(open);
+        db.at(name, "after_commit")?;
+        Ok(answer)
+    }
 }
 
 impl Drop for Turn<'_> {

@@ -21,7 +21,7 @@ mod testing;
 mod tx;
 
 pub use consumer::{Consumer, Runner, Step};
-pub use db::{Db, DbOptions, Hook, Lane, Stats};
+pub use db::{Db, DbOptions, Hook, Lane, Stats, Turn};
 pub use migrations::Migration;
 pub use page::{Listing, Page, Paged};
 pub use sql::{OnDuplicate, Reader, Row, Value};

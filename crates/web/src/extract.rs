@@ -20,7 +20,7 @@ use crate::auth::Actor;
 use crate::headers::{Sent, is_json};
 use crate::json;
 use crate::problem::{BODY_TOO_LARGE, Refused, Reply};
-use crate::state::State;
+use crate::state::{Claim, State};
 
 /// Bytes of a single command at most.
 const LARGEST_BODY: usize = 64 << 10;
@@ -49,6 +49,8 @@ pub(crate) struct Head {
     pub(crate) state: State,
     pub(crate) actor: Actor,
     pub(crate) sent: Sent,
+    /// Holds the request's Idempotency-Key until it is answered.
+    _claim: Option<Claim>,
 }
 
 /// Reads head and body, in the order of what is cheapest to refuse.
@@ -62,7 +64,8 @@ async fn open(request: Request, state: &State, scope: u8, largest: usize) -> Res
         is_json(&parts.headers)?;
     }
     let bytes = read(&parts, body, largest).await?;
-    Ok((Head { state: state.clone(), actor, sent }, bytes, parts))
+    let claim = sent.idempotency_key.as_deref().map(|key| state.claim(&actor, key)).transpose()?;
+    Ok((Head { state: state.clone(), actor, sent, _claim: claim }, bytes, parts))
 }
 
 fn no_query(parts: &Parts) -> Result<()> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use conversions::{Prepared, Receipt};
 use kernel::{Fault, Kind, Result};
 use platform::idempotency::{self, IdempotencyKey, Reply};
-use platform::{Db, Lane, Tx};
+use platform::{Db, Lane, Turn, Tx};
 use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::oneshot;
 
@@ -132,21 +132,35 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Waits up to `at_most` for a first job, then writes what waits; answers how many facts those jobs had. There is
-    /// one transaction for all of them, or, when several actors wait, one for each actor.
+    /// Waits up to `at_most` for a first job, then for the writer, and writes what waits by then; answers how many facts
+    /// those jobs had. There is one transaction for all of them, or, when several actors wait, one for each actor.
     pub fn step(&mut self, db: &Db, at_most: Duration) -> usize {
-        let jobs = self.take(at_most);
+        if !self.wait(at_most) {
+            return 0;
+        }
+        let writer = db.turn(Lane::Front);
+        let jobs = self.take();
         let facts = jobs.iter().map(|job| job.facts.len()).sum();
+        let mut settled = Vec::with_capacity(jobs.len());
         for group in groups(jobs) {
-            self.commit(db, group);
+            self.commit(&writer, group, &mut settled);
+        }
+        drop(writer);
+        for (answer, outcome) in settled {
+            // The client may have gone away; the facts stand all the same.
+            let _ = answer.send(outcome);
         }
         facts
     }
 
-    fn take(&self, at_most: Duration) -> Vec<Job> {
+    fn wait(&self, at_most: Duration) -> bool {
         let waiting = self.queue.lock();
         let waited = self.queue.arrived.wait_timeout_while(waiting, at_most, |waiting| waiting.jobs.is_empty());
-        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.jobs.is_empty()
+    }
+
+    fn take(&self) -> Vec<Job> {
+        let mut waiting = self.queue.lock();
         let mut facts = 0;
         let mut fitting = 0;
         for job in &waiting.jobs {
@@ -160,12 +174,12 @@ impl Committer {
         waiting.jobs.drain(..fitting).collect()
     }
 
-    fn commit(&self, db: &Db, mut jobs: Vec<Job>) {
+    fn commit(&self, writer: &Turn<'_>, mut jobs: Vec<Job>, settled: &mut Vec<Settled>) {
         let mut batch = Batch::default();
         // A panic must end one request, not the intake: the transaction is rolled back while it unwinds.
         let attempt = catch_unwind(AssertUnwindSafe(|| {
             let actor = Arc::clone(&jobs[0].actor);
-            db.write("intake", Lane::Front, &actor, |tx| batch.write(tx, &mut jobs))
+            writer.write("intake", &actor, |tx| batch.write(tx, &mut jobs))
         }));
         let attempt = attempt.unwrap_or_else(|_| Err(Fault::internal("the intake panicked")));
         match attempt {
@@ -173,22 +187,20 @@ impl Committer {
                 if !batch.facts.is_empty() {
                     self.queue.batch_sizes.observe(size(batch.facts.len()));
                 }
-                for (job, outcome) in jobs.into_iter().zip(outcomes) {
-                    // The client may have gone away; the facts stand all the same.
-                    let _ = job.answer.send(outcome);
-                }
+                settled.extend(jobs.into_iter().map(|job| job.answer).zip(outcomes));
             }
             Err(fault) if jobs.len() > 1 && fault.kind() != Kind::Unavailable => {
                 tracing::warn!(%fault, jobs = jobs.len(), "a batch failed: its jobs are tried one by one");
                 batch.give_back(&mut jobs);
-                jobs.into_iter().for_each(|job| self.commit(db, vec![job]));
+                jobs.into_iter().for_each(|job| self.commit(writer, vec![job], settled));
             }
-            Err(fault) => jobs.into_iter().for_each(|job| {
-                let _ = job.answer.send(Err(fault.clone()));
-            }),
+            Err(fault) => settled.extend(jobs.into_iter().map(|job| (job.answer, Err(fault.clone())))),
         }
     }
 }
+
+/// A job's end: where its outcome is awaited, and the outcome.
+type Settled = (oneshot::Sender<Result<Outcome>>, Result<Outcome>);
 
 fn size(facts: usize) -> f64 {
     u32::try_from(facts).map_or(f64::MAX, f64::from)

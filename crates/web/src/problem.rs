@@ -83,6 +83,14 @@ pub(crate) const OVERLOADED: Problem = Problem::new(
     "Repeat the request after the time in Retry-After.",
 );
 
+/// The same key is being worked on.
+pub(crate) const KEY_IN_FLIGHT: Problem = Problem::new(
+    Kind::Conflict,
+    "idempotency_key_in_flight",
+    "A request with this Idempotency-Key is still under way.",
+    "Repeat the request when the first one is over: it gets the same reply.",
+);
+
 /// This crate's entries of the catalogue of problems.
 pub(crate) const PROBLEMS: &[&Problem] = &[
     &MALFORMED_JSON,
@@ -95,6 +103,7 @@ pub(crate) const PROBLEMS: &[&Problem] = &[
     &FOREIGN_PAGE,
     &CURSOR_INVALID,
     &OVERLOADED,
+    &KEY_IN_FLIGHT,
 ];
 
 /// The HTTP status of a kind of fault.

@@ -1,8 +1,9 @@
 //! What every handler shares, and how far the consumers have come.
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::HeaderMap;
@@ -15,6 +16,7 @@ use crate::auth::{self, Access, Actor};
 use crate::intake::Intake;
 use crate::keys::KeyCache;
 use crate::metrics::{Metrics, moment};
+use crate::problem::KEY_IN_FLIGHT;
 
 /// Tries a dead letter, and those behind it, again; answers how many. The runners that can do it live in the server.
 pub type Replay = Arc<dyn Fn(DeadLetterId) -> Result<usize> + Send + Sync>;
@@ -68,8 +70,22 @@ pub struct Shared {
     keys_read_at: AtomicU64,
     progress: watch::Sender<Progress>,
     requests: AtomicU64,
+    /// Actors and the Idempotency-Keys of theirs that are being worked on.
+    in_flight: Mutex<BTreeSet<(Arc<str>, String)>>,
     /// Tells the requests of this process from those of the one before.
     run: String,
+}
+
+/// An Idempotency-Key that is being worked on.
+pub(crate) struct Claim {
+    state: State,
+    named: (Arc<str>, String),
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.state.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.named);
+    }
 }
 
 impl Deref for State {
@@ -104,8 +120,20 @@ impl State {
             keys_read_at: AtomicU64::new(0),
             progress: watch::Sender::new(Progress::default()),
             requests: AtomicU64::new(0),
+            in_flight: Mutex::default(),
             run,
         })))
+    }
+
+    /// Claims an actor's Idempotency-Key until the claim is dropped. Whatever comes of the race, the stored reply alone
+    /// decides that there is one effect; the claim only tells a client at once that its first request is under way.
+    /// Fault: `idempotency_key_in_flight`.
+    pub(crate) fn claim(&self, actor: &Actor, key: &str) -> Result<Claim> {
+        let named = (Arc::clone(&actor.name), key.to_owned());
+        if !self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(named.clone()) {
+            return Err(Fault::new(&KEY_IN_FLIGHT, "the first request with this Idempotency-Key has no answer yet"));
+        }
+        Ok(Claim { state: self.clone(), named })
     }
 
     /// Tells how far the consumers have come; wakes the requests that wait for them.

@@ -74,6 +74,7 @@ pub(super) const FIGURES: &[Figure] = &[
     goal("start", "idle", "start to first 2xx", "ms", Lower, (300.0, 100.0)),
     fact("start-fresh", "idle", "… with an empty directory", "ms", Lower),
     goal("disk", "demo", "disk per conversion after approval, all told", "kB", Lower, (4.5, 3.0)),
+    fact("disk-paid", "demo", "… after a payout and the clawbacks that follow it", "kB", Lower),
     goal("demo", "demo", "the demo after the build", "s", Lower, (25.0, 12.0)),
 ];
 

@@ -26,7 +26,8 @@ pub(super) fn idle(context: &Context) -> Result<Readings> {
     })
 }
 
-/// The demo's time, and the size of its database per recorded conversion.
+/// The demo's time, and the size of its database per recorded conversion: after the approvals, and after the payout and
+/// the clawbacks too.
 pub(super) fn demo(context: &Context) -> Result<Readings> {
     let alpes = Alpes::fresh(&context.binary, &context.data.join("demo"))?;
     let start = Instant::now();
@@ -34,9 +35,11 @@ pub(super) fn demo(context: &Context) -> Result<Readings> {
     let seconds = start.elapsed().as_secs_f64();
     ensure!(status.success(), "the demo ended with {status}");
     let recorded = result["funnel"]["recorded"].as_u64().context("the demo printed no funnel.recorded")?;
+    let approved = result["approved_bytes"].as_u64().context("the demo printed no approved_bytes")?;
     let bytes = alpes.size()?;
+    let kilobytes_each = |bytes: u64| bytes as f64 / 1_000.0 / recorded as f64;
     Ok(Readings {
-        values: vec![("demo", seconds), ("disk", bytes as f64 / 1_000.0 / recorded as f64)],
-        raw: json!({"bytes": bytes, "recorded": recorded, "seconds": seconds, "funnel": result["funnel"]}),
+        values: vec![("demo", seconds), ("disk", kilobytes_each(approved)), ("disk-paid", kilobytes_each(bytes))],
+        raw: json!({"bytes": bytes, "approved_bytes": approved, "recorded": recorded, "seconds": seconds, "funnel": result["funnel"]}),
     })
 }

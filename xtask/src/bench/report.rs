@@ -130,7 +130,7 @@ const RULES: &str = "\
   repetitions says so.
 - Ratios are medians over pairs in alternating order on fresh databases, with a bootstrap 95 % interval.
 - The bare loop writes the rows of a recorded data set, all tables and indexes of the intake, with multi-row
-  statements in transactions of 512, `synchronous=FULL`, and nothing else: no HTTP, no JSON, no checks.
+  statements of 64 rows in transactions of 4,096 conversions, `synchronous=FULL`, and nothing else: no HTTP, no JSON, no checks.
 - Raw data, with every repetition's histogram and conditions, is left in `target/bench/`.
 ";
 

@@ -49,7 +49,7 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<bool
     if common.json {
         output::json(&figures)?;
     } else {
-        report::print(&demo.db, &figures, &outcome, &checks, common, arguments.listen.address())?;
+        report::print(&figures, &outcome, &checks, common, arguments.listen.address())?;
     }
     if arguments.exit || !well {
         return Ok(well);
@@ -68,6 +68,8 @@ struct Demo {
 struct Outcome {
     world: setup::World,
     delivery: deliver::Delivery,
+    /// The database's size once everything was approved, before any payout.
+    approved_bytes: u64,
     payouts: pay::Payouts,
 }
 
@@ -104,11 +106,13 @@ impl Demo {
         worker.run_until_idle(&self.db)?;
         pay::approve_queue(&self.db)?;
         worker.run_until_idle(&self.db)?;
+        self.db.checkpoint()?;
+        let approved_bytes = self.db.file_bytes();
         let first = pay::first_payout(&self.db, &mut worker)?;
         deliver::charge_back(&self.db, &self.keys, &log)?;
         worker.run_until_idle(&self.db)?;
         let second = pay::second_payout(&self.db)?;
-        Ok(Outcome { world, delivery, payouts: pay::Payouts { first, second } })
+        Ok(Outcome { world, delivery, approved_bytes, payouts: pay::Payouts { first, second } })
     }
 
     fn serve(self, arguments: &Arguments) -> anyhow::Result<()> {

@@ -23,6 +23,9 @@ pub(super) struct Figures<'a> {
     events: i64,
     /// Events that this run added; 0 when it ran before.
     events_added: i64,
+    /// The database file when everything was approved, before the payouts; on a second run as in the end.
+    approved_bytes: u64,
+    /// The database file in the end.
     database_bytes: u64,
     recording_seconds: f64,
     conversions_per_second: f64,
@@ -93,7 +96,8 @@ pub(super) fn figures<'a>(db: &Db, outcome: &Outcome, checks: &'a [Check], added
             verify: verify::findings(checks),
             events: head,
             events_added: added,
-            database_bytes: db.size_bytes(),
+            approved_bytes: outcome.approved_bytes,
+            database_bytes: db.file_bytes(),
             recording_seconds: delivery.recording.as_secs_f64(),
             conversions_per_second: rate(delivery.delivered, delivery.recording),
         })
@@ -131,7 +135,6 @@ fn payouts(outcome: &Outcome) -> serde_json::Value {
 
 /// Prints everything for people.
 pub(super) fn print(
-    db: &Db,
     figures: &Figures<'_>,
     outcome: &Outcome,
     checks: &[Check],
@@ -160,12 +163,12 @@ pub(super) fn print(
     table.print();
     say!("\n{}", bold("Verify"));
     verify::print(checks);
-    let size = db.size_bytes();
+    let what = if figures.events_added == 0 { "answered as known" } else { "recorded" };
     say!(
-        "\n{} conversions recorded per second; decided and computed after {:.1} s; {} MB on disk.",
+        "\n{} conversions {what} per second; decided and computed after {:.1} s; {} MB on disk.",
         bold(&format!("{:.0}", figures.conversions_per_second)),
         outcome.delivery.deciding.as_secs_f64(),
-        size / 1_000_000
+        figures.database_bytes / 1_000_000
     );
     let data = common.data.display();
     say!(
