@@ -64,7 +64,19 @@ CREATE TABLE conversion (
     whole_refunds     {int} NOT NULL
 ) {clustered};
 CREATE UNIQUE INDEX conversion_natural_key ON conversion (source, external_id);
-CREATE INDEX conversion_customer ON conversion (customer_key);
+
+-- A customer's decided conversions, so much of each as the decision about another one asks for: the next one is decided
+-- from one page, not from one page for every earlier one. campaign_id is set for what counts as a purchase there.
+CREATE TABLE customer_conversion (
+    customer_key   {id} NOT NULL,
+    conversion_id  {id} NOT NULL,
+    campaign_id    {id},
+    occurred_at    {int} NOT NULL,
+    source         {key} NOT NULL,
+    external_id    {key} NOT NULL,
+    first_purchase {int} NOT NULL,
+    PRIMARY KEY (customer_key, conversion_id)
+) {clustered};
 
 -- Conversions that are decided again when something appears: a code, a click, an enrolment. Rows stay: a second try
 -- that changes nothing costs nothing.

@@ -7,9 +7,9 @@ use events::conversions::{ConversionState, Recorded, RefundKind, RefundRecorded,
 use kernel::{Amount, ConversionId, Duration, Event, Fault, Money, RefundId, Result, TouchId};
 use platform::{Check, Reader, Row, Value, event_log};
 
-use crate::load::{Wanted, conversions_after, load};
+use crate::load::{Wanted, conversions_after, conversions_of, load};
 use crate::model::book::{Book, UnknownReference};
-use crate::model::conversion::{Conversion, Moment};
+use crate::model::conversion::{Conversion, Customer, Listed, Moment};
 use crate::model::refund::{RefundState, RefundSum};
 
 const PAGE: i64 = 512;
@@ -21,6 +21,7 @@ pub fn check(reader: &Reader<'_>) -> Result<Vec<Check>> {
     let mut facts = empty("every recorded fact has its event");
     let mut decisions = empty("every attribution follows from the facts up to its position");
     let mut firsts = empty("no later sale counts as a customer's first");
+    let mut lists = empty("customers' lists of conversions are what the rows say");
     let mut refunds = empty("the refunds of a conversion are the sum of its parts");
     let mut after = ConversionId::from_bytes([0; 16]);
     loop {
@@ -34,6 +35,7 @@ pub fn check(reader: &Reader<'_>) -> Result<Vec<Check>> {
             customers: page.iter().filter_map(|conversion| conversion.customer).collect(),
             ..Wanted::default()
         };
+        check_lists(reader, &page, &wanted.customers, &mut lists)?;
         let book = load(reader, &wanted, UnknownReference::Park)?;
         for conversion in &page {
             check_decision(&book, conversion, &mut decisions);
@@ -41,11 +43,17 @@ pub fn check(reader: &Reader<'_>) -> Result<Vec<Check>> {
         }
         check_refunds(reader, &page, &mut refunds)?;
     }
+    let sql = "SELECT CAST(COUNT(*) AS BIGINT) FROM customer_conversion";
+    let in_lists = reader.query_one(sql, &[], |row| row.int(0))?.unwrap_or(0);
+    let expected = lists.checked;
+    if expected != in_lists {
+        differ(&mut lists, format!("the lists have {in_lists} conversions, of {expected} that belong there"));
+    }
     let sql = "SELECT id, position FROM touch WHERE id > ? ORDER BY id LIMIT ?";
     check_facts(reader, sql, TouchRecorded::TYPE, |id| TouchId::from_bytes(id).to_string(), &mut facts)?;
     let sql = "SELECT id, position FROM refund WHERE id > ? ORDER BY id LIMIT ?";
     check_facts(reader, sql, RefundRecorded::TYPE, |id| RefundId::from_bytes(id).to_string(), &mut facts)?;
-    Ok(vec![facts, decisions, firsts, refunds])
+    Ok(vec![facts, decisions, firsts, lists, refunds])
 }
 
 const fn empty(name: &'static str) -> Check {
@@ -133,10 +141,30 @@ fn check_first(book: &Book, conversion: &Conversion, firsts: &mut Check) {
     }
     // One that left the campaign later may have left too late to hand it on.
     let mut others = book.of_customer(purchases.1);
-    let nobody_left = others.all(|other| other.standing.decision_position <= standing.decision_position);
+    let nobody_left = others.all(|other| {
+        other.purchases() == Some(purchases) || other.standing.decision_position <= standing.decision_position
+    });
     if !standing.first_purchase && earlier.is_empty() && nobody_left {
         differ(firsts, format!("{}: is the first purchase, but its decision does not say so", conversion.id));
     }
+}
+
+fn check_lists(
+    reader: &Reader<'_>,
+    page: &[Conversion],
+    customers: &BTreeSet<Customer>,
+    lists: &mut Check,
+) -> Result<()> {
+    let listed = conversions_of(reader, customers)?;
+    let listed: BTreeMap<ConversionId, Listed> = listed.into_iter().map(|one| (one.conversion_id, one)).collect();
+    for conversion in page {
+        let expected = conversion.listed();
+        lists.checked += i64::from(expected.is_some());
+        if expected.as_ref() != listed.get(&conversion.id) {
+            differ(lists, format!("{}: its customer's list does not show it as it is", conversion.id));
+        }
+    }
+    Ok(())
 }
 
 fn check_refunds(reader: &Reader<'_>, page: &[Conversion], refunds: &mut Check) -> Result<()> {

@@ -11,7 +11,7 @@ use platform::{Reader, Row, Value, published};
 use serde::Deserialize;
 
 use crate::model::book::{Book, UnknownReference, wait_keys};
-use crate::model::conversion::{Conversion, Customer, Standing, Touch};
+use crate::model::conversion::{Conversion, Customer, Listed, Standing, Touch};
 use crate::model::named::Named;
 use crate::model::reference_data::{ReferenceData, click_key, conversion_key};
 use crate::model::refund::RefundSum;
@@ -19,9 +19,13 @@ use crate::model::refund::RefundSum;
 /// What a book is asked to be about.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
+    /// Conversions that may be decided again, and with them all of their customers'.
     pub(crate) conversions: BTreeSet<ConversionId>,
+    /// Conversions that are decided for the first time.
+    pub(crate) arrivals: BTreeMap<ConversionId, Option<Customer>>,
     /// Conversions by natural key: somebody refunds them.
     pub(crate) sales: BTreeSet<(String, String)>,
+    /// Customers of whom every conversion may be decided again.
     pub(crate) customers: BTreeSet<Customer>,
     /// What appears: conversions that wait for it are decided again.
     pub(crate) appearing: BTreeSet<String>,
@@ -52,14 +56,8 @@ impl Wanted {
             Recorded::TYPE => {
                 let pointers: Pointers<'_> = serde_json::from_str(&event.payload).map_err(undecodable)?;
                 self.resuming.insert(conversion_key(&pointers.source, &pointers.external_id));
-                match pointers.customer {
-                    Some(customer) => {
-                        self.customers.insert(unhex(&customer)?);
-                    }
-                    None => {
-                        self.conversions.insert(event.subject.parse().map_err(Fault::internal)?);
-                    }
-                }
+                let customer = pointers.customer.map(|customer| unhex(&customer)).transpose()?;
+                self.arrivals.insert(event.subject.parse().map_err(Fault::internal)?, customer);
             }
             TouchRecorded::TYPE => {
                 let pointers: Pointers<'_> = serde_json::from_str(&event.payload).map_err(undecodable)?;
@@ -78,6 +76,15 @@ impl Wanted {
         }
         Ok(())
     }
+
+    /// Adds what the event of a parked fact is about: a conversion that waits may have been decided before.
+    pub(crate) fn add_parked(&mut self, event: &EventRecord) -> Result<()> {
+        self.add(event)?;
+        if event.is::<Recorded>() {
+            self.conversions.insert(event.subject.parse().map_err(Fault::internal)?);
+        }
+        Ok(())
+    }
 }
 
 fn unhex(text: &str) -> Result<Customer> {
@@ -89,23 +96,36 @@ fn unhex(text: &str) -> Result<Customer> {
 /// Loads the book.
 pub(crate) fn load(reader: &Reader<'_>, wanted: &Wanted, unknown_reference: UnknownReference) -> Result<Book> {
     let waits = conversion_waits(reader, &wanted.appearing)?;
-    let mut ids = wanted.conversions.clone();
-    ids.extend(waits.iter().map(|(_, id)| *id));
+    let mut again = wanted.conversions.clone();
+    again.extend(waits.iter().map(|(_, id)| *id));
     let mut found: BTreeMap<ConversionId, Conversion> = BTreeMap::new();
-    let mut collect = |conversions: Vec<Conversion>| found.extend(conversions.into_iter().map(|c| (c.id, c)));
-    collect(conversions_by_id(reader, &ids)?);
+    let ids = again.iter().chain(wanted.arrivals.keys()).copied().collect();
+    found.extend(conversions_by_id(reader, &ids)?.into_iter().map(|c| (c.id, c)));
     let sales = conversions_by_natural_key(reader, &wanted.sales)?;
     let sale_ids: Vec<ConversionId> = sales.iter().map(|sale| sale.id).collect();
+    found.extend(sales.into_iter().map(|c| (c.id, c)));
     let mut customers = wanted.customers.clone();
-    collect(sales);
-    customers.extend(ids.iter().filter_map(|id| found.get(id)?.customer));
-    found.extend(conversions_by_customer(reader, &customers)?.into_iter().map(|c| (c.id, c)));
+    customers.extend(again.iter().filter_map(|id| found.get(id)?.customer));
+    let mut buyers: BTreeSet<Customer> = wanted.arrivals.values().flatten().copied().collect();
+    if wanted.appearing.is_empty() {
+        buyers.retain(|customer| !customers.contains(customer));
+    } else {
+        // What appears may have any conversion of the slice decided again.
+        customers.append(&mut buyers);
+    }
+    let everybody = &customers | &buyers;
+    let listed = conversions_of(reader, &everybody)?;
+    // A new decision can only take the first purchase from the one that has it; the others are seen by their place.
+    let needed = listed.iter().filter(|listed| listed.first_purchase || customers.contains(&listed.customer));
+    let needed = needed.map(|listed| listed.conversion_id).filter(|id| !found.contains_key(id)).collect();
+    found.extend(conversions_by_id(reader, &needed)?.into_iter().map(|c| (c.id, c)));
     let clicks: BTreeSet<&str> = found.values().filter_map(|conversion| conversion.click_id.as_deref()).collect();
     let mut touches: BTreeMap<_, Touch> =
-        touches_by_customer(reader, &customers)?.into_iter().map(|touch| (touch.id, touch)).collect();
+        touches_by_customer(reader, &everybody)?.into_iter().map(|touch| (touch.id, touch)).collect();
     touches.extend(touches_by_click(reader, &clicks)?.into_iter().map(|touch| (touch.id, touch)));
     let reference = reference_data(reader, &found, &touches.values().collect::<Vec<_>>(), wanted.parties)?;
     let mut book = Book::new(reference, unknown_reference);
+    listed.into_iter().filter(|listed| !found.contains_key(&listed.conversion_id)).for_each(|l| book.add_listed(l));
     found.into_values().for_each(|conversion| book.add_conversion(conversion));
     touches.into_values().for_each(|touch| book.add_touch(touch));
     sale_ids.into_iter().for_each(|id| book.add_sale(id));
@@ -149,8 +169,21 @@ fn conversions_by_natural_key(reader: &Reader<'_>, sales: &BTreeSet<(String, Str
     reader.query_in(conversion_sql!("(source, external_id) IN (?*) ORDER BY id"), &[], &keys, conversion)
 }
 
-fn conversions_by_customer(reader: &Reader<'_>, customers: &BTreeSet<Customer>) -> Result<Vec<Conversion>> {
-    reader.query_in(conversion_sql!("customer_key IN (?*) ORDER BY id"), &[], &customer_keys(customers), conversion)
+/// The decided conversions of these customers, as they are listed.
+pub(crate) fn conversions_of(reader: &Reader<'_>, customers: &BTreeSet<Customer>) -> Result<Vec<Listed>> {
+    let sql = "SELECT customer_key, conversion_id, campaign_id, occurred_at, source, external_id, first_purchase \
+        FROM customer_conversion WHERE customer_key IN (?*) ORDER BY customer_key, conversion_id";
+    reader.query_in(sql, &[], &customer_keys(customers), |row| {
+        Ok(Listed {
+            customer: row.bytes16(0)?,
+            conversion_id: row.id(1)?,
+            campaign_id: row.opt_id(2)?,
+            occurred_at: row.time(3)?,
+            source: row.text(4)?.to_owned(),
+            external_id: row.text(5)?.to_owned(),
+            first_purchase: row.int(6)? != 0,
+        })
+    })
 }
 
 /// A page of all conversions, by id.

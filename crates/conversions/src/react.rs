@@ -50,7 +50,7 @@ fn react(tx: &mut Tx<'_>, events: &[EventRecord], settings: Settings) -> Result<
     events.iter().try_for_each(|event| wanted.add(event))?;
     let keys: Vec<String> = wanted.resuming.iter().cloned().collect();
     let resumed = parking::resume(tx, CONSUMER, &keys)?;
-    resumed.iter().try_for_each(|(_, event)| wanted.add(event))?;
+    resumed.iter().try_for_each(|(_, event)| wanted.add_parked(event))?;
     let mut book = load(tx, &wanted, settings.unknown_reference)?;
     for (key, event) in &resumed {
         book.add_parked(key.clone(), event)?;

@@ -6,7 +6,7 @@ use platform::{OnDuplicate, Tx, Value};
 
 use crate::CONSUMER;
 use crate::model::book::Book;
-use crate::model::conversion::Touch;
+use crate::model::conversion::{Listed, Touch};
 use crate::model::named::Named;
 
 /// Stores the changes of a book. Answers how many facts wait.
@@ -79,7 +79,31 @@ fn store_conversions(tx: &mut Tx<'_>, book: &Book, position: impl Fn(usize) -> i
         "whole_refunds",
     ];
     tx.update_many("conversion", &columns, &["id"], &rows)?;
-    Ok(())
+    list_conversions(tx, book)
+}
+
+/// Keeps the customers' lists as the decisions are.
+fn list_conversions(tx: &mut Tx<'_>, book: &Book) -> Result<()> {
+    let decided = book.changes.conversions.iter().filter(|(_, decision)| decision.is_some());
+    let mut listed: Vec<Listed> = decided.filter_map(|(id, _)| book.conversion(*id)?.listed()).collect();
+    listed.sort_unstable_by_key(|listed| (listed.customer, listed.conversion_id));
+    let rows: Vec<[Value<'_>; 7]> = listed
+        .iter()
+        .map(|listed| {
+            [
+                (&listed.customer).into(),
+                (&listed.conversion_id).into(),
+                listed.campaign_id.as_ref().into(),
+                listed.occurred_at.into(),
+                (&listed.source).into(),
+                (&listed.external_id).into(),
+                i64::from(listed.first_purchase).into(),
+            ]
+        })
+        .collect();
+    let columns =
+        ["customer_key", "conversion_id", "campaign_id", "occurred_at", "source", "external_id", "first_purchase"];
+    tx.insert("customer_conversion", columns, &rows, OnDuplicate::Replace { key: &["customer_key", "conversion_id"] })
 }
 
 fn store_touches(tx: &mut Tx<'_>, book: &Book) -> Result<()> {

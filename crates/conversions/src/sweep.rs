@@ -31,7 +31,7 @@ pub fn sweep(tx: &mut Tx<'_>, settings: Settings) -> Result<usize> {
         return Ok(0);
     }
     let mut wanted = Wanted::default();
-    facts.iter().try_for_each(|fact| wanted.add(fact))?;
+    facts.iter().try_for_each(|fact| wanted.add_parked(fact))?;
     let mut book = load(tx, &wanted, settings.unknown_reference)?;
     let moment = Moment { position: handled, time: tx.now(), known_at: tx.now() };
     book.try_again(&facts, moment)?;

@@ -16,7 +16,7 @@ use kernel::{
 };
 
 use super::attribution::{self, Outcome};
-use super::conversion::{Cause, Conversion, Customer, Moment, NEVER, Standing, Touch};
+use super::conversion::{Cause, Conversion, Customer, Listed, Moment, NEVER, Standing, Touch};
 use super::named::Named;
 use super::reference_data::{
     ReferenceData, Wait, campaign_key, click_key, code_key, conversion_key, enrollment_key, partner_key,
@@ -69,6 +69,8 @@ pub(crate) struct Book {
     conversions: BTreeMap<ConversionId, Conversion>,
     touches: BTreeMap<TouchId, Touch>,
     by_customer: BTreeMap<Customer, Vec<ConversionId>>,
+    /// The earliest purchase of a customer in a campaign among those that no decision of this slice can change.
+    earliest: BTreeMap<(CampaignId, Customer), (Timestamp, String, String)>,
     touches_by_customer: BTreeMap<Customer, Vec<TouchId>>,
     touches_by_click: BTreeMap<String, Vec<TouchId>>,
     sales: BTreeMap<String, ConversionId>,
@@ -99,6 +101,7 @@ impl Book {
             conversions: BTreeMap::new(),
             touches: BTreeMap::new(),
             by_customer: BTreeMap::new(),
+            earliest: BTreeMap::new(),
             touches_by_customer: BTreeMap::new(),
             touches_by_click: BTreeMap::new(),
             sales: BTreeMap::new(),
@@ -114,6 +117,14 @@ impl Book {
             self.by_customer.entry(customer).or_default().push(conversion.id);
         }
         self.conversions.insert(conversion.id, conversion);
+    }
+
+    /// Adds a conversion of which only its place matters: no decision of this slice can change it.
+    pub(crate) fn add_listed(&mut self, listed: Listed) {
+        let Some(campaign_id) = listed.campaign_id else { return };
+        let place = (listed.occurred_at, listed.source, listed.external_id);
+        let earliest = self.earliest.entry((campaign_id, listed.customer)).or_insert_with(|| place.clone());
+        *earliest = place.min(std::mem::take(earliest));
     }
 
     /// Makes a conversion findable by its natural key: somebody refunds it.
@@ -403,7 +414,10 @@ impl Book {
 
     /// Whether no other of the customer's purchases in the campaign comes before `conversion`.
     fn is_first(&self, conversion: &Conversion, purchases: Option<(CampaignId, Customer)>) -> bool {
-        self.others(conversion.id, purchases, |other| other.order() < conversion.order()).is_empty()
+        let listed = purchases.and_then(|purchases| self.earliest.get(&purchases));
+        let is_before = |(at, source, id): &(Timestamp, String, String)| (*at, &**source, &**id) < conversion.order();
+        !listed.is_some_and(is_before)
+            && self.others(conversion.id, purchases, |other| other.order() < conversion.order()).is_empty()
     }
 
     /// The other purchases of the same customer in the same campaign that meet a condition.

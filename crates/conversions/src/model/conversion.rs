@@ -83,7 +83,34 @@ pub(crate) struct Standing {
     pub(crate) refunds: RefundSum,
 }
 
+/// A decided conversion in the list of its customer's: what the decision about another one asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) customer: Customer,
+    pub(crate) conversion_id: ConversionId,
+    /// Where it counts as a purchase, if it does.
+    pub(crate) campaign_id: Option<CampaignId>,
+    pub(crate) occurred_at: Timestamp,
+    pub(crate) source: String,
+    pub(crate) external_id: String,
+    pub(crate) first_purchase: bool,
+}
+
 impl Conversion {
+    /// How it stands in its customer's list; nowhere without a customer, and not before it is decided.
+    pub(crate) fn listed(&self) -> Option<Listed> {
+        let customer = self.customer.filter(|_| self.standing.state != ConversionState::Recorded)?;
+        Some(Listed {
+            customer,
+            conversion_id: self.id,
+            campaign_id: self.purchases().map(|(campaign_id, _)| campaign_id),
+            occurred_at: self.occurred_at,
+            source: self.source.clone(),
+            external_id: self.external_id.clone(),
+            first_purchase: self.standing.first_purchase,
+        })
+    }
+
     /// Its place among the sales of a customer: by event time, then by natural key, bytewise.
     pub(crate) fn order(&self) -> (Timestamp, &str, &str) {
         (self.occurred_at, &self.source, &self.external_id)

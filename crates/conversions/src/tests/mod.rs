@@ -1,6 +1,7 @@
 //! Tests of the context as a whole, over a real database in memory.
 
 mod attribution;
+mod check;
 mod cost;
 mod intake;
 mod order;
