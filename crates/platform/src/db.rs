@@ -395,7 +395,8 @@ fn configure(connection: &Connection, writes: bool) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 67_108_864)?;
     if writes {
-        // 256 MiB at most, taken as pages are read: below it, indexes with scattered keys are read again and again.
+        // 64 MiB at most, taken as pages are read. Less, and scattered indexes are read again and again; more, and each
+        // commit after a split in the middle of a tree walks over more pages (ADR 0009).
         connection.pragma_update(None, "cache_size", -65_536)?;
     } else {
         connection.pragma_update(None, "query_only", true)?;
