@@ -49,6 +49,7 @@ use Better::{Higher, Lower};
 #[rustfmt::skip]
 pub(super) const FIGURES: &[Figure] = &[
     goal("single", "single", "single POSTs, 64 connections, saturated, reactions running", "/s", Higher, (10_000.0, 15_000.0)),
+    fact("single-backlog", "single", "… events that the reactions are behind after 30 s of it", "", Lower),
     fact("single-alone", "single", "… reactions off", "/s", Higher),
     goal("open-p95", "open", "open loop 5,000/s (Poisson), reactions running: p95", "ms", Lower, (25.0, 10.0)),
     goal("open-p99", "open", "… p99", "ms", Lower, (60.0, 25.0)),

@@ -14,9 +14,9 @@ use std::time::Duration;
 /// The thresholds: figures per conversion, about 40 % above what was measured first; slices adapt to the machine, so
 /// statements and syncs of reactions have more room. Raise one only with the reason in the commit message.
 const GATES: &[Gate] = &[
-    Gate { name: "intake: statements", at_most: 0.012 },
-    Gate { name: "intake: syncs", at_most: 0.003 },
-    Gate { name: "intake: WAL bytes", at_most: 1_800.0 },
+    Gate { name: "intake: statements", at_most: 0.010 },
+    Gate { name: "intake: syncs", at_most: 0.002 },
+    Gate { name: "intake: WAL bytes", at_most: 1_200.0 },
     Gate { name: "reactions: statements", at_most: 0.25 },
     Gate { name: "reactions: syncs", at_most: 0.016 },
     Gate { name: "reactions: WAL bytes", at_most: 3_600.0 },

@@ -25,9 +25,14 @@ pub(super) fn single(context: &Context) -> Result<Readings> {
         || saturate(context, "single", &[], 1, CONNECTIONS),
         || saturate(context, "single-alone", &["--no-reactions"], 1, CONNECTIONS),
     )?;
+    let ((reacting, behind), (alone, _)) = (reacting, alone);
     Ok(Readings {
-        values: vec![("single", rate(&reacting)), ("single-alone", rate(&alone))],
-        raw: json!({"reacting": reacting.to_json(), "alone": alone.to_json()}),
+        values: vec![
+            ("single", rate(&reacting)),
+            ("single-alone", rate(&alone)),
+            ("single-backlog", behind as f64),
+        ],
+        raw: json!({"reacting": reacting.to_json(), "alone": alone.to_json(), "behind": behind}),
     })
 }
 
@@ -38,6 +43,7 @@ pub(super) fn bulk(context: &Context) -> Result<Readings> {
         || saturate(context, "bulk", &["--no-reactions"], PER_BULK, BULK_CONNECTIONS),
         || saturate(context, "bulk-reacting", &[], PER_BULK, BULK_CONNECTIONS),
     )?;
+    let ((alone, _), (reacting, _)) = (alone, reacting);
     let items = PER_BULK as f64;
     Ok(Readings {
         values: vec![("bulk", rate(&alone) * items), ("bulk-reacting", rate(&reacting) * items)],
@@ -88,6 +94,7 @@ pub(super) fn one_transaction(context: &Context) -> Result<Readings> {
         || saturate(context, "batched", &["--no-reactions"], 1, CONNECTIONS),
         || saturate(context, "each", &["--no-reactions", "--batch", "1"], 1, CONNECTIONS),
     )?;
+    let ((batched, _), (each, _)) = (batched, each);
     Ok(Readings {
         values: vec![("one-transaction", rate(&batched) / rate(&each)), ("one-transaction-rate", rate(&each))],
         raw: json!({"batched": batched.to_json(), "each": each.to_json()}),
@@ -97,7 +104,7 @@ pub(super) fn one_transaction(context: &Context) -> Result<Readings> {
 /// The same against itself: what a ratio says when nothing differs.
 pub(super) fn same(context: &Context) -> Result<Readings> {
     let run = |name| saturate(context, name, &["--no-reactions"], 1, CONNECTIONS);
-    let (first, second) = in_turn(context, || run("first"), || run("second"))?;
+    let ((first, _), (second, _)) = in_turn(context, || run("first"), || run("second"))?;
     Ok(Readings {
         values: vec![("same", rate(&first) / rate(&second))],
         raw: json!({"first": first.to_json(), "second": second.to_json()}),
@@ -118,7 +125,14 @@ pub(super) fn record(scene: &Scene, source: &str, count: u64) -> Result<(f64, Va
     Ok((count as f64 / run.meter.elapsed.as_secs_f64(), run.meter.to_json()))
 }
 
-fn saturate(context: &Context, name: &str, arguments: &[&str], per_request: u64, connections: usize) -> Result<Meter> {
+/// The load's figures, and how many events the slowest consumer is behind when it ends.
+fn saturate(
+    context: &Context,
+    name: &str,
+    arguments: &[&str],
+    per_request: u64,
+    connections: usize,
+) -> Result<(Meter, u64)> {
     let (_, running, scene) = context.scene(name, &Start::with(arguments))?;
     let plan = closed::Plan {
         address: running.control.address,
@@ -129,8 +143,9 @@ fn saturate(context: &Context, name: &str, arguments: &[&str], per_request: u64,
     let run = closed::run(&plan, Conversions::new(&scene, name, per_request, 0, ENDLESS))?;
     all_accepted(&run.meter)?;
     ensure!(run.traffic.refused == 0, "{} conversions were refused", run.traffic.refused);
+    let behind = running.control.backlog()?.largest();
     running.stop()?;
-    Ok(run.meter)
+    Ok((run.meter, behind))
 }
 
 /// A then B in even repetitions, B then A in odd ones.
