@@ -209,9 +209,8 @@ fn commit_loop(db: &Db, mut committer: web::Committer, stop: &AtomicBool) {
 
 /// The timers are looked at this often.
 const TEND_EVERY: Duration = Duration::from_millis(100);
-/// Intake first: while it waits for the writer, reactions rest twice as long as they have worked, within these bounds. So
-/// they keep a third of the time: more than they need at a rate that intake can take in for long, and in a burst they
-/// fall behind instead of the answers.
+/// Intake first: while it waits for the writer, reactions rest as long as they have worked, within these bounds. So they
+/// keep half of the time, more than they need at a rate that lasts, and in a burst they fall behind instead of the answers.
 const SHORTEST_REST: Duration = Duration::from_millis(10);
 const LONGEST_REST: Duration = Duration::from_millis(100);
 /// A reaction's transaction aims at this, so that intake never waits long for the writer.
@@ -237,7 +236,7 @@ fn react_loop(db: &Db, mut worker: Worker, told: &Told, stop: &AtomicBool) {
             Ok(true) => {
                 pause = Duration::ZERO;
                 if db.is_front_waiting() {
-                    std::thread::sleep((began.elapsed() * 2).clamp(SHORTEST_REST, LONGEST_REST));
+                    std::thread::sleep(began.elapsed().clamp(SHORTEST_REST, LONGEST_REST));
                 }
             }
             Ok(false) => {
