@@ -83,8 +83,6 @@ struct Queue {
     waiting_back: usize,
     /// How often in a row the front lane went first while the back lane waited.
     front_in_a_row: u32,
-    /// Turns of the front lane so far.
-    front_turns: u64,
 }
 
 struct Pool {
@@ -165,13 +163,7 @@ impl Db {
             })?
             .unwrap_or((0, 0));
         Ok(Self {
-            queue: Mutex::new(Queue {
-                writer: Some(writer),
-                waiting_front: 0,
-                waiting_back: 0,
-                front_in_a_row: 0,
-                front_turns: 0,
-            }),
+            queue: Mutex::new(Queue { writer: Some(writer), waiting_front: 0, waiting_back: 0, front_in_a_row: 0 }),
             turn: Condvar::new(),
             pool: Mutex::new(Pool { idle: Vec::new(), open: 0 }),
             returned: Condvar::new(),
@@ -217,11 +209,6 @@ impl Db {
     /// Whether somebody in the front lane waits for the writer right now.
     pub fn is_front_waiting(&self) -> bool {
         guard(&self.queue).waiting_front > 0
-    }
-
-    /// How often the front lane had the writer; who sees it grow knows that somebody works beside him.
-    pub fn front_turns(&self) -> u64 {
-        guard(&self.queue).front_turns
     }
 
     /// Whether a failed sync has stopped all writes.
@@ -357,7 +344,6 @@ impl Db {
                 match lane {
                     Lane::Front => {
                         queue.waiting_front -= 1;
-                        queue.front_turns += 1;
                         queue.front_in_a_row = if queue.waiting_back > 0 { queue.front_in_a_row + 1 } else { 0 };
                     }
                     Lane::Back => {

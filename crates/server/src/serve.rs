@@ -209,10 +209,8 @@ fn commit_loop(db: &Db, mut committer: web::Committer, stop: &AtomicBool) {
 
 /// The timers are looked at this often.
 const TEND_EVERY: Duration = Duration::from_millis(100);
-/// Intake first: while it waits for the writer, reactions rest as long as they have worked, within these bounds. So they
-/// keep half of the time, more than they need at a rate that lasts, and in a burst they fall behind instead of the answers.
-const SHORTEST_REST: Duration = Duration::from_millis(10);
-const LONGEST_REST: Duration = Duration::from_millis(100);
+/// How long reactions rest after a round while intake waits for the writer.
+const YIELD_TO_INTAKE: Duration = Duration::from_millis(10);
 /// A reaction's transaction aims at this, so that intake never waits long for the writer.
 const SLICE_AIM: Duration = Duration::from_millis(5);
 
@@ -222,7 +220,6 @@ fn react_loop(db: &Db, mut worker: Worker, told: &Told, stop: &AtomicBool) {
     let mut pause = Duration::ZERO;
     while !stop.load(Ordering::SeqCst) {
         let head = db.head();
-        let began = std::time::Instant::now();
         let outcome = worker.react_within(db, SLICE_AIM).and_then(|moved| {
             told.tell(web::Progress { positions: worker.positions() });
             let due = tended.is_none_or(|tended| tended.elapsed() >= TEND_EVERY);
@@ -235,8 +232,9 @@ fn react_loop(db: &Db, mut worker: Worker, told: &Told, stop: &AtomicBool) {
         match outcome {
             Ok(true) => {
                 pause = Duration::ZERO;
+                // Intake first: while it keeps the writer busy, reactions leave it the processors too.
                 if db.is_front_waiting() {
-                    std::thread::sleep(began.elapsed().clamp(SHORTEST_REST, LONGEST_REST));
+                    std::thread::sleep(YIELD_TO_INTAKE);
                 }
             }
             Ok(false) => {

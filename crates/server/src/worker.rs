@@ -23,15 +23,13 @@ pub struct Worker {
     gateway: Arc<dyn PaymentGateway>,
     settings: Settings,
     tends: u64,
-    /// The front lane's turns when this worker last looked.
-    front_turns: u64,
 }
 
 impl Worker {
     /// A worker with every consumer.
     pub fn new(settings: Settings, gateway: Arc<dyn PaymentGateway>) -> Self {
         let runners = consumers(settings).into_iter().map(Runner::new).collect();
-        Self { runners, gateway, settings, tends: 0, front_turns: 0 }
+        Self { runners, gateway, settings, tends: 0 }
     }
 
     /// The consumers, to step one at a time or to choose their slices.
@@ -53,22 +51,18 @@ impl Worker {
         Ok(moved)
     }
 
-    /// Like `react`, and adapts each consumer's slice so that its step takes about `aim` while somebody else writes in the
-    /// front lane; with nobody there, slices grow to their largest.
+    /// Like `react`, and adapts each consumer's slice so that its transaction takes about `aim` while somebody waits for
+    /// the writer; with nobody waiting, slices grow to their largest.
     #[expect(clippy::disallowed_methods, reason = "measures how long a slice takes")]
     pub fn react_within(&mut self, db: &Db, aim: std::time::Duration) -> Result<bool> {
-        let front_turns = db.front_turns();
-        let is_alone = front_turns == self.front_turns;
-        self.front_turns = front_turns;
         let mut moved = false;
         for runner in &mut self.runners {
             let began = std::time::Instant::now();
             moved |= runner.step(db)? != Step::Idle;
-            let took = began.elapsed();
-            if is_alone || took < aim / 2 {
-                runner.slice = (runner.slice * 2).min(SLICE_WITH_NOBODY_WAITING);
-            } else if took > aim {
+            if began.elapsed() > aim && db.is_front_waiting() {
                 runner.slice = (runner.slice / 2).max(32);
+            } else {
+                runner.slice = (runner.slice * 2).min(SLICE_WITH_NOBODY_WAITING);
             }
         }
         Ok(moved)

@@ -27,11 +27,7 @@ pub(super) fn single(context: &Context) -> Result<Readings> {
     )?;
     let ((reacting, behind), (alone, _)) = (reacting, alone);
     Ok(Readings {
-        values: vec![
-            ("single", rate(&reacting)),
-            ("single-alone", rate(&alone)),
-            ("single-backlog", behind as f64),
-        ],
+        values: vec![("single", rate(&reacting)), ("single-alone", rate(&alone)), ("single-backlog", behind as f64)],
         raw: json!({"reacting": reacting.to_json(), "alone": alone.to_json(), "behind": behind}),
     })
 }
