@@ -15,6 +15,7 @@ mod page;
 pub mod parking;
 pub mod published;
 pub mod seal;
+mod sink;
 mod sql;
 #[cfg(test)]
 mod testing;
@@ -24,6 +25,7 @@ pub use consumer::{Consumer, Runner, Step};
 pub use db::{Db, DbOptions, Hook, Lane, Stats, Turn};
 pub use migrations::Migration;
 pub use page::{Listing, Page, Paged};
+pub use sink::Sink;
 pub use sql::{OnDuplicate, Reader, Row, Value};
 pub use tx::Tx;
 
