@@ -2,7 +2,7 @@
 CREATE TABLE campaign (
     id         {id} NOT NULL PRIMARY KEY,
     version    {int} NOT NULL,
-    state      {key} NOT NULL,
+    state      {word} NOT NULL,
     created_at {int} NOT NULL,
     doc        {text} NOT NULL
 ) {clustered};
@@ -13,7 +13,7 @@ CREATE TABLE enrollment (
     id          {id} NOT NULL PRIMARY KEY,
     campaign_id {id} NOT NULL,
     partner_id  {id} NOT NULL,
-    state       {key} NOT NULL,
+    state       {word} NOT NULL,
     code        {key},
     from_at     {int},
     planned_to  {int},

@@ -301,7 +301,7 @@ mod tests {
         for (expected, plant) in plants {
             let world = world();
             let (campaign, enrollment) = busy(&world);
-            world.write(|tx| plant(tx, campaign, enrollment)).unwrap();
+            world.write(|tx| plant(tx, campaign.clone(), enrollment.clone())).unwrap();
             let differences = world.differences();
             assert!(differences.iter().any(|found| found.contains(expected)), "{expected}: {differences:?}");
         }

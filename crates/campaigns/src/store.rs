@@ -19,7 +19,6 @@ const MOST_METADATA_BYTES: usize = 16_384;
 
 /// The campaign, for a change in this transaction. Fault: `campaign_not_found`.
 pub(crate) fn load(tx: &mut Tx<'_>, id: CampaignId) -> Result<CampaignView> {
-    tx.lock("campaign", &[id.as_bytes()])?;
     views::one(tx, id)
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn world() -> World {
         hook: None,
         migrations: vec![platform::MIGRATIONS, PARTNERS, crate::MIGRATIONS],
     };
-    let world = World { db: Db::in_memory(options).unwrap(), clock };
+    let world = World { db: Db::for_test(options).unwrap(), clock };
     let profile = PartnerProfile { state: PartnerState::Applied, inactive: Vec::new() };
     let partners = [(&PARTNER.as_bytes()[..], &profile), (&OTHER_PARTNER.as_bytes()[..], &profile)];
     world.write(|tx| published::put(tx, &partners)).unwrap();
@@ -55,7 +55,7 @@ pub(crate) fn world() -> World {
 }
 
 impl World {
-    pub(crate) fn write<T>(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         self.db.write("test", Lane::Front, "tester", work)
     }
 
@@ -92,7 +92,7 @@ impl World {
     }
 
     pub(crate) fn publish_terms(&self, id: CampaignId, valid_from: Timestamp, terms: Terms) -> Result<CampaignView> {
-        self.write(|tx| PublishTerms { valid_from, terms }.run(tx, id))
+        self.write(|tx| PublishTerms { valid_from, terms: terms.clone() }.run(tx, id))
     }
 
     pub(crate) fn enroll(&self, id: CampaignId, enroll: &Enroll) -> Result<EnrollmentView> {

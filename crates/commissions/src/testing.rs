@@ -136,7 +136,7 @@ pub(crate) fn options(clock: &Arc<ManualClock>) -> DbOptions {
 /// Day 0, partners 1 to 3 active, the campaign with [`terms`].
 pub(crate) fn world() -> World {
     let clock = Arc::new(ManualClock::at(day(0)));
-    World::over(Db::in_memory(options(&clock)).unwrap(), clock)
+    World::over(Db::for_test(options(&clock)).unwrap(), clock)
 }
 
 impl World {
@@ -149,7 +149,7 @@ impl World {
         world
     }
 
-    pub(crate) fn write<T>(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         self.db.write("test", Lane::Front, "tester", work)
     }
 

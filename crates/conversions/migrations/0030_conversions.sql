@@ -9,12 +9,12 @@ CREATE TABLE touch (
     counted_from {int} NOT NULL,
     recorded_at  {int} NOT NULL,
     occurred_at  {int} NOT NULL,
-    kind         {key} NOT NULL,
+    kind         {word} NOT NULL,
     customer_key {id} NOT NULL,
     campaign_id  {id},
-    campaign_ref {key},
+    campaign_ref {long_key},
     partner_id   {id},
-    partner_ref  {key},
+    partner_ref  {long_key},
     click_id     {key}
 ) {clustered};
 CREATE UNIQUE INDEX touch_natural_key ON touch (source, external_id);
@@ -36,12 +36,12 @@ CREATE TABLE conversion (
     digest            {id} NOT NULL,
     position          {int} NOT NULL,
     recorded_at       {int} NOT NULL,
-    kind              {key} NOT NULL,
+    kind              {word} NOT NULL,
     occurred_at       {int} NOT NULL,
     amount_minor      {int} NOT NULL,
-    currency          {key} NOT NULL,
-    named_campaign    {key},
-    named_partner     {key},
+    currency          {word} NOT NULL,
+    named_campaign    {long_key},
+    named_partner     {long_key},
     code              {key},
     click_id          {key},
     customer_key      {id},
@@ -49,7 +49,7 @@ CREATE TABLE conversion (
     order_lines       {text},
     metadata          {text},
     terms             {text},
-    state             {key} NOT NULL,
+    state             {word} NOT NULL,
     reason            {text},
     decision          {int} NOT NULL,
     decision_position {int},
@@ -81,7 +81,7 @@ CREATE TABLE customer_conversion (
 -- Conversions that are decided again when something appears: a code, a click, an enrolment. Rows stay: a second try
 -- that changes nothing costs nothing.
 CREATE TABLE conversion_wait (
-    wait_key      {key} NOT NULL,
+    wait_key      {long_key} NOT NULL,
     conversion_id {id} NOT NULL,
     PRIMARY KEY (wait_key, conversion_id)
 ) {clustered};
@@ -96,20 +96,20 @@ CREATE TABLE refund (
     occurred_at            {int} NOT NULL,
     conversion_source      {key} NOT NULL,
     conversion_external_id {key} NOT NULL,
-    kind                   {key} NOT NULL,
+    kind                   {word} NOT NULL,
     amount_minor           {int},
-    currency               {key},
+    currency               {word},
     note                   {text} NOT NULL,
-    state                  {key} NOT NULL,
-    refusal                {key}
+    state                  {word} NOT NULL,
+    refusal                {word}
 ) {clustered};
 CREATE UNIQUE INDEX refund_natural_key ON refund (source, external_id);
 CREATE INDEX refund_conversion ON refund (conversion_source, conversion_external_id);
 
 -- References for which a provisional partner or campaign has been asked for: once each.
 CREATE TABLE requested_reference (
-    kind      {key} NOT NULL,
-    reference {key} NOT NULL,
+    kind      {word} NOT NULL,
+    reference {long_key} NOT NULL,
     position  {int} NOT NULL,
     PRIMARY KEY (kind, reference)
 ) {clustered};

@@ -194,15 +194,8 @@ pub(crate) fn conversions_after(reader: &Reader<'_>, after: ConversionId, limit:
 fn conversion(row: &Row<'_>) -> Result<Conversion> {
     let currency = row.text(8)?.parse().map_err(Fault::internal)?;
     let text = |column: usize| -> Result<Option<String>> { Ok(row.opt_text(column)?.map(str::to_owned)) };
-    let json = |column: usize| row.opt_text(column)?.map(|_| ()).map(|()| column).map_or(Ok(None), |c| Ok(Some(c)));
-    let lines = match json(14)? {
-        Some(column) => row.json(column)?,
-        None => Vec::new(),
-    };
-    let terms = match json(15)? {
-        Some(column) => Some(row.json(column)?),
-        None => None,
-    };
+    let lines = if row.opt_text(14)?.is_some() { row.json(14)? } else { Vec::new() };
+    let terms = if row.opt_text(15)?.is_some() { Some(row.json(15)?) } else { None };
     Ok(Conversion {
         id: row.id(0)?,
         source: row.text(1)?.to_owned(),

@@ -146,7 +146,7 @@ pub(crate) fn empty_world() -> World {
         hook: None,
         migrations: vec![platform::MIGRATIONS, OTHERS, MIGRATIONS],
     };
-    let db = Db::in_memory(options).unwrap();
+    let db = Db::for_test(options).unwrap();
     let keys = CustomerKeys::load_or_create(&db).unwrap();
     let settings = Settings::default();
     World { db, clock, keys, settings, runner: Runner::new(consumer(settings)) }
@@ -164,7 +164,7 @@ impl World {
         self
     }
 
-    pub(crate) fn write<T>(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         self.db.write("test", Lane::Front, "tester", work)
     }
 

@@ -3,13 +3,13 @@
 CREATE TABLE ledger_entry (
     position     {int} NOT NULL,
     line         {int} NOT NULL,
-    kind         {key} NOT NULL,
+    kind         {word} NOT NULL,
     partner_id   {id} NOT NULL,
     campaign_id  {id},
-    gateway      {key},
+    gateway      {word},
     source_id    {id} NOT NULL,
     amount_minor {int} NOT NULL,
-    currency     {key} NOT NULL,
+    currency     {word} NOT NULL,
     posted_at    {int} NOT NULL,
     PRIMARY KEY (position, line)
 ) {clustered};
@@ -22,10 +22,10 @@ CREATE INDEX ledger_entry_partner ON ledger_entry (partner_id, position);
 CREATE TABLE ledger_total (
     position     {int} NOT NULL,
     partner_id   {id} NOT NULL,
-    currency     {key} NOT NULL,
-    kind         {key} NOT NULL,
+    currency     {word} NOT NULL,
+    kind         {word} NOT NULL,
     campaign_id  {id} NOT NULL,
-    gateway      {key} NOT NULL,
+    gateway      {word} NOT NULL,
     amount_minor {int} NOT NULL,
     entries      {int} NOT NULL,
     PRIMARY KEY (position, partner_id, currency, kind, campaign_id, gateway)

@@ -11,10 +11,10 @@ use crate::roll_up::roll_up_at;
 fn db() -> Db {
     let clock = Arc::new(ManualClock::at(Timestamp::from_micros(1_767_225_600_000_000)));
     let migrations = vec![platform::MIGRATIONS, MIGRATIONS];
-    Db::in_memory(DbOptions { clock, ids: IdSource::from_number(1), hook: None, migrations }).unwrap()
+    Db::for_test(DbOptions { clock, ids: IdSource::from_number(1), hook: None, migrations }).unwrap()
 }
 
-fn write<T>(db: &Db, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> T {
+fn write<T>(db: &Db, work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> T {
     db.write("test", Lane::Back, "tester", work).unwrap()
 }
 
@@ -302,7 +302,8 @@ fn check_finds_what_was_tampered_with() {
             format!("UPDATE ledger_entry SET kind = 'restored_pending' WHERE position = {position} AND line = 1"),
             format!("UPDATE ledger_entry SET currency = 'EUR' WHERE position = {position} AND line = 0"),
             format!(
-                "UPDATE ledger_entry SET partner_id = X'09090909090909090909090909090909' WHERE position = {position} AND line = 0"
+                "UPDATE ledger_entry SET partner_id = {} WHERE position = {position} AND line = 0",
+                db.bytes_literal("09090909090909090909090909090909")
             ),
             format!("DELETE FROM ledger_entry WHERE position = {position} AND line = 1"),
             format!(

@@ -3,8 +3,8 @@
 CREATE TABLE partner (
     id         {id} NOT NULL PRIMARY KEY,
     version    {int} NOT NULL,
-    kind       {key} NOT NULL,
-    state      {key} NOT NULL,
+    kind       {word} NOT NULL,
+    state      {word} NOT NULL,
     email      {key},
     created_at {int} NOT NULL,
     doc        {text} NOT NULL

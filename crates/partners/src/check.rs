@@ -195,7 +195,7 @@ mod tests {
         for (expected, plant) in plants {
             let world = world();
             let partner = suspended(&world);
-            world.write(|tx| plant(tx, partner)).unwrap();
+            world.write(|tx| plant(tx, partner.clone())).unwrap();
             let differences = world.differences();
             assert!(differences.iter().any(|found| found.contains(expected)), "{expected}: {differences:?}");
         }

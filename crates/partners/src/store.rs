@@ -16,7 +16,6 @@ const MOST_METADATA_BYTES: usize = 16_384;
 
 /// The partner, for a change in this transaction. Fault: `partner_not_found`.
 pub(crate) fn load(tx: &mut Tx<'_>, id: PartnerId) -> Result<PartnerView> {
-    tx.lock("partner", &[id.as_bytes()])?;
     views::one(tx, id)
 }
 

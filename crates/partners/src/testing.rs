@@ -29,11 +29,11 @@ pub(crate) fn world() -> World {
         hook: None,
         migrations: vec![platform::MIGRATIONS, crate::MIGRATIONS],
     };
-    World { db: Db::in_memory(options).unwrap(), clock }
+    World { db: Db::for_test(options).unwrap(), clock }
 }
 
 impl World {
-    pub(crate) fn write<T>(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         self.db.write("test", Lane::Front, "tester", work)
     }
 

@@ -272,7 +272,7 @@ mod tests {
         let item_id = payout.items[0].id;
         let gateway = Scripted::new(&[Outcome::InProgress], &[]);
         assert_eq!(step(&world.db, &gateway).unwrap(), 1);
-        let record = |outcome: Outcome| world.write("gateway", |tx| record_outcome(tx, item_id, outcome));
+        let record = |outcome: Outcome| world.write("gateway", |tx| record_outcome(tx, item_id, outcome.clone()));
         // The return arrives first: what came back had been paid.
         record(returned()).unwrap();
         assert_eq!((world.money(partner(1)), world.states(payout.id)), ((10_00, 0, 0), vec!["returned"]));
@@ -293,7 +293,8 @@ mod tests {
         let payout = world.submitted();
         let gateway = Scripted::new(&[Outcome::Settled, Outcome::InProgress], &[Outcome::Settled]);
         step(&world.db, &gateway).unwrap();
-        let record = |outcome: Outcome| world.write("gateway", |tx| record_outcome(tx, payout.items[0].id, outcome));
+        let record =
+            |outcome: Outcome| world.write("gateway", |tx| record_outcome(tx, payout.items[0].id, outcome.clone()));
         assert_eq!(record(failed()).unwrap_err().code(), "outcome_contradicts");
         let unknown = world.write("gateway", |tx| record_outcome(tx, PayoutItemId::from_bytes([9; 16]), failed()));
         assert_eq!(unknown.unwrap_err().code(), "payout_item_not_found");

@@ -69,7 +69,7 @@ pub(crate) fn world() -> World {
         hook: Some(Arc::new(hook)),
         migrations: vec![platform::MIGRATIONS, ledger::MIGRATIONS, crate::MIGRATIONS],
     };
-    let world = World { db: Db::in_memory(options).unwrap(), clock, failing };
+    let world = World { db: Db::for_test(options).unwrap(), clock, failing };
     // Its owner is another context, whose migrations are not here.
     let table = ["CREATE", " TABLE ", PartnerProfile::TABLE, " (doc_key BLOB PRIMARY KEY, doc TEXT NOT NULL)"].concat();
     world.write("test", |tx| tx.execute(&table, &[]).map(|_| ())).unwrap();
@@ -86,7 +86,7 @@ fn name_of(name: &str) -> &'static str {
 }
 
 impl World {
-    pub(crate) fn write<T>(&self, actor: &str, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, actor: &str, work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         self.db.write("test", Lane::Front, actor, work)
     }
 
@@ -152,7 +152,7 @@ impl World {
         };
         self.write("test", |tx| {
             let first = tx.publish(&[NewEvent::of(&accrued), NewEvent::of(&approved)])?;
-            ledger::post(tx, &[(first, 0, accrual), (first + 1, 0, approval)])
+            ledger::post(tx, &[(first, 0, accrual.clone()), (first + 1, 0, approval.clone())])
         })
         .unwrap();
     }
@@ -182,7 +182,7 @@ impl World {
         };
         self.write("test", |tx| {
             let first = tx.publish(&[NewEvent::of(&reversed)])?;
-            ledger::post(tx, &[(first, 0, entry)])
+            ledger::post(tx, &[(first, 0, entry.clone())])
         })
         .unwrap();
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use kernel::{IdSource, ManualClock, NewEvent, Result, Timestamp};
-use platform::{Consumer, Db, DbOptions, Lane, MIGRATIONS, Runner, Step, seal};
+use platform::{Consumer, Db, DbOptions, Lane, Location, MIGRATIONS, Runner, Step, seal};
 
 const BATCH: u32 = 512;
 const BATCHES: u32 = 200;
@@ -67,7 +67,7 @@ fn main() -> Result<()> {
     measure(&Db::in_memory(options())?)?;
     let directory = std::env::temp_dir().join(format!("alpes-measure-{}", std::process::id()));
     println!("on disk, {}", directory.display());
-    let outcome = Db::open(&directory, options()).and_then(|db| measure(&db));
+    let outcome = Db::open(&Location::directory(&directory), options()).and_then(|db| measure(&db));
     let _ = std::fs::remove_dir_all(&directory);
     outcome
 }

@@ -2,7 +2,7 @@
 CREATE TABLE outbox_event (
     position      {int} NOT NULL PRIMARY KEY,
     id            {id} NOT NULL,
-    aggregatetype {key} NOT NULL,
+    aggregatetype {word} NOT NULL,
     aggregateid   {key} NOT NULL,
     type          {key} NOT NULL,
     payload       {text} NOT NULL,
@@ -31,7 +31,7 @@ CREATE TABLE log_head (
 INSERT INTO log_head (id, position, known_at) VALUES (1, 0, 0);
 
 CREATE TABLE consumer_cursor (
-    consumer  {key} NOT NULL,
+    consumer  {word} NOT NULL,
     shard     {int} NOT NULL,
     position  {int} NOT NULL,
     error     {text},
@@ -39,9 +39,9 @@ CREATE TABLE consumer_cursor (
 ) {clustered};
 
 CREATE TABLE parked (
-    consumer   {key} NOT NULL,
+    consumer   {word} NOT NULL,
     position   {int} NOT NULL,
-    wait_key   {key} NOT NULL,
+    wait_key   {long_key} NOT NULL,
     reason     {key} NOT NULL,
     since      {int} NOT NULL,
     resumed_at {int},
@@ -52,10 +52,10 @@ CREATE INDEX parked_wait_key ON parked (consumer, resumed_at, wait_key);
 
 CREATE TABLE dead_letter (
     id          {id} NOT NULL PRIMARY KEY,
-    consumer    {key} NOT NULL,
+    consumer    {word} NOT NULL,
     position    {int} NOT NULL,
     subject     {key} NOT NULL,
-    state       {key} NOT NULL,
+    state       {word} NOT NULL,
     reason      {text} NOT NULL,
     since       {int} NOT NULL,
     resolved_at {int}

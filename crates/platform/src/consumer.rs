@@ -116,7 +116,7 @@ impl Runner {
 
     /// Runs `effect` and moves the cursor to `end`, in one transaction. Only from where this runner believes the cursor
     /// to be: whoever moved it meanwhile has had the effect already.
-    fn transact(&mut self, db: &Db, end: i64, effect: impl FnOnce(&Self, &mut Tx<'_>) -> Result<()>) -> Result<()> {
+    fn transact(&mut self, db: &Db, end: i64, mut effect: impl FnMut(&Self, &mut Tx<'_>) -> Result<()>) -> Result<()> {
         let name = self.consumer.name;
         db.write(name, Lane::Back, "system", |tx| {
             if position(tx, name)? != self.stored {

@@ -1,16 +1,18 @@
 //! The database: one writer with two lanes, a pool of readers beside it, and what is counted about them. On SQLite a
 //! write transaction has the only write connection; WAL with `synchronous=FULL` means that a commit has been synced
-//! before it is answered. It must not know a business word.
+//! before it is answered. On a server each process has one write connection, and a transaction that writes has the log's
+//! head, so that there is one writer at a time in all processes (ADR 0010). It must not know a business word.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use kernel::{Clock, Duration, Fault, IdSource, Kind, Problem, Result, Timestamp, problems};
-use rusqlite::{Connection, OpenFlags};
+use kernel::{Clock, Duration, EventId, Fault, IdSource, Kind, Problem, Result, Timestamp, problems};
+use rusqlite::OpenFlags;
 
-use crate::dialect;
+use crate::connection::{Class, Connection, Failure, SqliteConnection, sqlite};
+use crate::location::{Location, Place};
 use crate::migrations::{self, Migration};
 use crate::sql::Reader;
 use crate::tx::{Outcome, Tx};
@@ -38,6 +40,8 @@ pub struct Stats {
     pub commits: AtomicU64,
     /// Transactions that were rolled back.
     pub rollbacks: AtomicU64,
+    /// Transactions that a server ended in the middle and that were tried again.
+    pub retries: AtomicU64,
 }
 
 /// How to open a database.
@@ -65,8 +69,15 @@ const STOPPED: Problem = Problem::new(
     "Check the disk and restart; whatever was acknowledged is safe, and reads go on.",
 );
 
+const UNKNOWN: Problem = Problem::new(
+    Kind::Unavailable,
+    "outcome_unknown",
+    "The connection to the database was lost during the commit, and whether it happened could not be found out.",
+    "Repeat the request: its Idempotency-Key or the fact's own key makes sure that it has one effect.",
+);
+
 /// This module's entries of the catalogue of problems.
-pub(crate) const PROBLEMS: &[&Problem] = &[&LOCKED, &STOPPED];
+pub(crate) const PROBLEMS: &[&Problem] = &[&LOCKED, &STOPPED, &UNKNOWN];
 
 /// How many read connections are open at most.
 const READERS: usize = 8;
@@ -96,7 +107,7 @@ pub struct Db {
     turn: Condvar,
     pool: Mutex<Pool>,
     returned: Condvar,
-    path: Option<PathBuf>,
+    pub(crate) place: Option<Place>,
     clock: Arc<dyn Clock>,
     ids: Mutex<IdSource>,
     hook: Option<Hook>,
@@ -109,10 +120,17 @@ pub struct Db {
     _lock: Option<File>,
 }
 
+/// How often a transaction is tried when a server ends it in the middle.
+const ATTEMPTS: u32 = 4;
+
 impl Db {
-    /// Opens (and creates) the database `directory/alpes.db` and brings its tables up to date. The directory is locked
-    /// until the value is dropped. Faults: `data_directory_in_use`, `unavailable`, `internal`.
-    pub fn open(directory: &Path, options: DbOptions) -> Result<Self> {
+    /// Opens the database and brings its tables up to date. The SQLite file is created when it is missing, and its
+    /// directory locked until the value is dropped; a server is shared. Faults: `data_directory_in_use`,
+    /// `database_refused`, `unavailable`, `internal`.
+    pub fn open(location: &Location, options: DbOptions) -> Result<Self> {
+        let Place::Directory(directory) = &location.0 else {
+            return Self::start(location.0.connect(true)?, Some(location.0.clone()), None, options);
+        };
         let unavailable = |error: std::io::Error| {
             let detail = format!("cannot use the data directory {}: {error}", directory.display());
             Fault::new(&problems::UNAVAILABLE, detail)
@@ -128,46 +146,40 @@ impl Db {
                 return Err(Fault::new(&LOCKED, detail));
             }
         }
-        let path = directory.join("alpes.db");
-        let writer = Connection::open(&path).map_err(|error| dialect::fault(&error))?;
-        Self::start(writer, Some(path), Some(lock), options)
+        let writer = rusqlite::Connection::open(file(directory)).map_err(|error| sqlite::fault(&error))?;
+        Self::start(configured(writer, true)?, Some(location.0.clone()), Some(lock), options)
     }
 
     /// Opens an existing database beside the process that has the data directory: for reading, and for small writes that
     /// publish no event (API keys). Tables are neither created nor changed. Faults: `unavailable`, `internal`.
-    pub fn open_beside(directory: &Path, options: DbOptions) -> Result<Self> {
-        let path = directory.join("alpes.db");
-        let writer =
-            Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-                .map_err(|error| dialect::fault(&error))?;
-        Self::start(writer, Some(path), None, DbOptions { migrations: Vec::new(), ..options })
+    pub fn open_beside(location: &Location, options: DbOptions) -> Result<Self> {
+        let options = DbOptions { migrations: Vec::new(), ..options };
+        let writer = match &location.0 {
+            Place::Directory(directory) => open_file(directory, true)?,
+            server => server.connect(true)?,
+        };
+        Self::start(writer, Some(location.0.clone()), None, options)
     }
 
     /// A database in memory, for tests and the simulator; readers share the writer's connection.
     pub fn in_memory(options: DbOptions) -> Result<Self> {
-        let writer = Connection::open_in_memory().map_err(|error| dialect::fault(&error))?;
-        Self::start(writer, None, None, options)
+        let writer = rusqlite::Connection::open_in_memory().map_err(|error| sqlite::fault(&error))?;
+        Self::start(configured(writer, true)?, None, None, options)
     }
 
-    fn start(writer: Connection, path: Option<PathBuf>, lock: Option<File>, options: DbOptions) -> Result<Self> {
-        configure(&writer, true).map_err(|error| dialect::fault(&error))?;
+    fn start(writer: Connection, place: Option<Place>, lock: Option<File>, options: DbOptions) -> Result<Self> {
         let stats = Stats::default();
         let now = options.clock.now();
         if !options.migrations.is_empty() {
             migrations::run(&writer, &stats, &options.migrations, now)?;
         }
-        let reader = Reader { connection: &writer, stats: &stats };
-        let (head, known_at) = reader
-            .query_one("SELECT position, known_at FROM log_head WHERE id = 1", &[], |row| {
-                Ok((row.int(0)?, row.int(1)?))
-            })?
-            .unwrap_or((0, 0));
+        let (head, known_at) = head(&Reader { connection: &writer, stats: &stats })?;
         Ok(Self {
             queue: Mutex::new(Queue { writer: Some(writer), waiting_front: 0, waiting_back: 0, front_in_a_row: 0 }),
             turn: Condvar::new(),
             pool: Mutex::new(Pool { idle: Vec::new(), open: 0 }),
             returned: Condvar::new(),
-            path,
+            place,
             clock: options.clock,
             ids: Mutex::new(options.ids),
             hook: options.hook,
@@ -201,9 +213,33 @@ impl Db {
         &self.stats
     }
 
-    /// The last committed position of the log.
+    /// The last committed position of the log, as far as this process knows: its own commits at once, those of others
+    /// after [`Db::look_at_head`].
     pub fn head(&self) -> i64 {
         self.head.load(Ordering::SeqCst)
+    }
+
+    /// Whether other processes may write to the same log.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.place, Some(Place::Postgres(_) | Place::Mysql(_)))
+    }
+
+    /// Asks a shared database how far its log has come, and wakes whoever waits for that.
+    pub fn look_at_head(&self) -> Result<i64> {
+        if self.is_shared() {
+            let (position, known_at) = self.read(head)?;
+            self.known_at.fetch_max(known_at, Ordering::SeqCst);
+            self.saw(position);
+        }
+        Ok(self.head())
+    }
+
+    fn saw(&self, position: i64) {
+        if self.head.fetch_max(position, Ordering::SeqCst) < position {
+            // Whoever has just found the old head holds the lock until it sleeps: it cannot miss the wake-up.
+            drop(guard(&self.head_lock));
+            self.head_moved.notify_all();
+        }
     }
 
     /// Whether somebody in the front lane waits for the writer right now.
@@ -225,14 +261,15 @@ impl Db {
     }
 
     /// Runs `work` in one write transaction, on this thread, and answers only after the commit is durable. `name` tells
-    /// transactions apart in logs and crash points. Faults: those of `work` (rolled back), `unavailable`,
-    /// `storage_full`, `writes_stopped`.
+    /// transactions apart in logs and crash points. When a server ends the transaction in the middle, `work` is run
+    /// again as a whole. Faults: those of `work` (rolled back), `unavailable`, `storage_full`, `writes_stopped`,
+    /// `outcome_unknown`.
     pub fn write<T>(
         &self,
         name: &str,
         lane: Lane,
         actor: &str,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T>,
+        work: impl FnMut(&mut Tx<'_>) -> Result<T>,
     ) -> Result<T> {
         self.turn(lane).write(name, actor, work)
     }
@@ -245,24 +282,20 @@ impl Db {
     fn committed(&self, now: Timestamp, outcome: &Outcome) {
         self.stats.commits.fetch_add(u64::from(outcome.changed), Ordering::Relaxed);
         self.known_at.fetch_max(now.as_micros(), Ordering::SeqCst);
-        if let Some(head) = outcome.head {
-            self.head.fetch_max(head, Ordering::SeqCst);
-            // Whoever has just found the old head holds the lock until it sleeps: it cannot miss the wake-up.
-            drop(guard(&self.head_lock));
-            self.head_moved.notify_all();
+        if let Some((head, _)) = outcome.published {
+            self.saw(head);
         }
     }
 
     /// Runs `work` on a consistent snapshot beside the writer.
     pub fn read<T>(&self, work: impl FnOnce(&Reader<'_>) -> Result<T>) -> Result<T> {
-        let Some(path) = &self.path else {
+        let Some(place) = &self.place else {
             let writer = self.turn(Lane::Front);
-            let connection = writer.connection.as_ref().ok_or_else(|| Fault::internal("the writer is away"))?;
-            return work(&Reader { connection, stats: &self.stats });
+            return work(&Reader { connection: writer.connection()?, stats: &self.stats });
         };
-        let loan = Loan { db: self, connection: Some(self.borrow(path)?) };
-        let connection = loan.connection.as_ref().ok_or_else(|| Fault::internal("the reader is away"))?;
-        connection.execute_batch("BEGIN").map_err(|error| dialect::fault(&error))?;
+        let loan = self.borrow(place)?;
+        let connection = loan.connection()?;
+        connection.begin_read()?;
         // Ended on drop, also when `work` panics: the next borrower must find no snapshot of somebody else.
         let _open = Open { connection, stats: None, done: false };
         work(&Reader { connection, stats: &self.stats })
@@ -272,19 +305,19 @@ impl Db {
     /// writer. Above 64 MiB it takes the writer's turn and waits a moment for readers, so that the log starts again from
     /// its beginning and cannot grow without bound. Faults: `unavailable`, `storage_full`, `writes_stopped`.
     pub fn checkpoint(&self) -> Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
+        let Some(place @ Place::Directory(_)) = &self.place else { return Ok(()) };
         self.refuse_if_stopped()?;
-        let loan = Loan { db: self, connection: Some(self.borrow(path)?) };
-        let connection = loan.connection.as_ref().ok_or_else(|| Fault::internal("the reader is away"))?;
+        let loan = self.borrow(place)?;
+        let Connection::Sqlite(SqliteConnection(connection)) = loan.connection()? else { return Ok(()) };
         // A connection that only queries may still checkpoint. The answer is (busy, pages in the log, pages moved).
         let run = |sql: &str| {
             let pages = connection.query_row(sql, [], |row| row.get::<_, i64>(1));
-            pages.map_err(|error| self.driver_fault(&error))
+            pages.map_err(|error| self.note(sqlite::failure(&error)))
         };
         let mut pages = run("PRAGMA wal_checkpoint(PASSIVE)")?;
         if pages > WAL_PAGES {
             let _turn = self.turn(Lane::Front);
-            let driver = |error: rusqlite::Error| dialect::fault(&error);
+            let driver = |error: rusqlite::Error| sqlite::fault(&error);
             connection.busy_timeout(CHECKPOINT_PATIENCE).map_err(driver)?;
             let restarted = run("PRAGMA wal_checkpoint(RESTART)");
             connection.busy_timeout(PATIENCE).map_err(driver)?;
@@ -294,25 +327,33 @@ impl Db {
         Ok(())
     }
 
-    /// The size of the database file, in bytes; 0 in memory. After a checkpoint everything is in it.
+    /// The size of the database file, in bytes; 0 in memory and on a server. After a checkpoint everything is in it.
     pub fn file_bytes(&self) -> u64 {
-        self.path.as_deref().map_or(0, size)
+        self.path().map_or(0, |path| size(&path))
     }
 
-    /// The size of the database file and its write-ahead log, in bytes; 0 in memory.
+    /// The size of the database file and its write-ahead log, in bytes; 0 in memory and on a server.
     pub fn size_bytes(&self) -> u64 {
-        self.file_bytes() + self.path.as_ref().map_or(0, |path| size(&path.with_extension("db-wal")))
+        self.path().map_or(0, |path| size(&path) + size(&path.with_extension("db-wal")))
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        match &self.place {
+            Some(Place::Directory(directory)) => Some(file(directory)),
+            _ => None,
+        }
     }
 
     fn at(&self, name: &str, moment: &'static str) -> Result<()> {
         self.hook.as_ref().map_or(Ok(()), |hook| hook(name, moment))
     }
 
-    fn driver_fault(&self, error: &rusqlite::Error) -> Fault {
-        if dialect::is_fatal(error) {
+    /// A failure as a fault; one whose outcome is unknown stops all writes.
+    fn note(&self, failure: Failure) -> Fault {
+        if failure.class == Class::Fatal {
             self.stop();
         }
-        dialect::fault(error)
+        failure.fault
     }
 
     fn stop(&self) {
@@ -357,36 +398,65 @@ impl Db {
         }
     }
 
-    fn borrow(&self, path: &Path) -> Result<Connection> {
+    fn borrow(&self, place: &Place) -> Result<Loan<'_>> {
+        let loan = |connection| Loan { db: self, connection: Some(connection) };
         let mut pool = guard(&self.pool);
         loop {
             if let Some(connection) = pool.idle.pop() {
-                return Ok(connection);
+                return Ok(loan(connection));
             }
             if pool.open < READERS {
                 pool.open += 1;
                 break;
             }
-            pool = self.returned.wait(pool).unwrap_or_else(std::sync::PoisonError::into_inner);
+            let (woken, waited) =
+                self.returned.wait_timeout(pool, PATIENCE).unwrap_or_else(std::sync::PoisonError::into_inner);
+            if waited.timed_out() {
+                let detail = format!("all {READERS} connections for reading have been busy for {PATIENCE:?}");
+                return Err(Fault::new(&problems::UNAVAILABLE, detail));
+            }
+            pool = woken;
         }
         drop(pool);
-        let opened =
-            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-                .and_then(|connection| configure(&connection, false).map(|()| connection));
-        opened.map_err(|error| {
+        let opened = match place {
+            Place::Directory(directory) => open_file(directory, false),
+            server => server.connect(false),
+        };
+        opened.map(loan).inspect_err(|_| {
             guard(&self.pool).open -= 1;
             // Somebody may wait for a connection while none is open any more: it is their turn to try.
             self.returned.notify_one();
-            dialect::fault(&error)
         })
     }
+}
+
+/// The head of the log and when it became known, as last committed.
+fn head(reader: &Reader<'_>) -> Result<(i64, i64)> {
+    let sql = "SELECT position, known_at FROM log_head WHERE id = 1";
+    Ok(reader.query_one(sql, &[], |row| Ok((row.int(0)?, row.int(1)?)))?.unwrap_or((0, 0)))
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join("alpes.db")
 }
 
 fn size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-fn configure(connection: &Connection, writes: bool) -> rusqlite::Result<()> {
+/// One more connection to an existing file.
+fn open_file(directory: &Path, writes: bool) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = rusqlite::Connection::open_with_flags(file(directory), flags);
+    configured(opened.map_err(|error| sqlite::fault(&error))?, writes)
+}
+
+fn configured(connection: rusqlite::Connection, writes: bool) -> Result<Connection> {
+    configure(&connection, writes).map_err(|error| sqlite::fault(&error))?;
+    Ok(Connection::Sqlite(SqliteConnection(connection)))
+}
+
+fn configure(connection: &rusqlite::Connection, writes: bool) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(256);
     connection.busy_timeout(PATIENCE)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -415,33 +485,108 @@ pub struct Turn<'d> {
     connection: Option<Connection>,
 }
 
+/// Why an attempt at a transaction came to nothing.
+enum Undone {
+    /// For good.
+    Refused(Fault),
+    /// The server ended it in the middle.
+    Interrupted(Fault),
+}
+
+impl From<Fault> for Undone {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(fault)
+    }
+}
+
 impl Turn<'_> {
+    fn connection(&self) -> Result<&Connection> {
+        self.connection.as_ref().ok_or_else(|| Fault::internal("the writer is away"))
+    }
+
     /// Runs `work` in one transaction, like [`Db::write`].
-    pub fn write<T>(&self, name: &str, actor: &str, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+    pub fn write<T>(&self, name: &str, actor: &str, mut work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+        let mut attempt = 1;
+        loop {
+            match self.attempt(name, actor, &mut work) {
+                Ok(answer) => return Ok(answer),
+                Err(Undone::Interrupted(fault)) if attempt < ATTEMPTS => {
+                    attempt += 1;
+                    self.db.stats.retries.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%fault, name, attempt, "the database ended a transaction: it is tried again");
+                }
+                Err(Undone::Refused(fault) | Undone::Interrupted(fault)) => return Err(fault),
+            }
+        }
+    }
+
+    fn attempt<T>(
+        &self,
+        name: &str,
+        actor: &str,
+        work: &mut impl FnMut(&mut Tx<'_>) -> Result<T>,
+    ) -> Result<T, Undone> {
         let db = self.db;
         // Asked with the writer in hand: a sync may have failed while this thread waited for its turn.
         db.refuse_if_stopped()?;
-        let connection = self.connection.as_ref().ok_or_else(|| Fault::internal("the writer is away"))?;
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| dialect::fault(&error))?;
+        let connection = self.connection()?;
+        let head = connection.begin().map_err(undone)?;
         let mut open = Open { connection, stats: Some(&db.stats), done: false };
+        let now = db.now().max(head.map_or(Timestamp::from_micros(0), |head| head.known_at));
+        db.saw(head.map_or(0, |head| head.position));
         let reader = Reader { connection, stats: &db.stats };
-        let mut tx = Tx::new(reader, db.now(), actor, &db.ids);
+        let mut tx = Tx::new(reader, now, actor, &db.ids, head);
         let answer = work(&mut tx);
-        let (now, outcome) = (tx.now, tx.outcome);
+        let outcome = tx.outcome;
         if outcome.sync_failed {
             db.stop();
         }
-        let answer = answer?;
-        if outcome.failed {
-            return Err(Fault::internal(format!("{name}: a failed write was passed over, so nothing is committed")));
+        let answer = answer.map_err(|fault| {
+            if connection.was_interrupted() { Undone::Interrupted(fault) } else { Undone::Refused(fault) }
+        })?;
+        if outcome.failed || connection.is_server() && connection.has_ended() {
+            let detail = format!("{name}: a failed statement was passed over, so nothing is committed");
+            return Err(Fault::internal(detail).into());
         }
         db.at(name, "before_commit")?;
-        connection.execute_batch("COMMIT").map_err(|error| db.driver_fault(&error))?;
-        open.done = true;
-        db.committed(now, &outcome);
+        let committed = connection.commit().map_err(|failure| {
+            let lost = connection.was_interrupted();
+            (db.note(failure), lost)
+        });
+        open.done = committed.is_ok() || matches!(committed, Err((_, true)));
         drop(open);
+        if let Err((fault, lost)) = committed {
+            if !lost {
+                return Err(fault.into());
+            }
+            self.settle(outcome.published, fault)?;
+        }
+        db.committed(now, &outcome);
         db.at(name, "after_commit")?;
         Ok(answer)
+    }
+
+    /// Finds out what became of a commit during which the connection was lost. Whoever has the log's head knows that no
+    /// other transaction is under way: then the last event is there, or it never will be.
+    fn settle(&self, published: Option<(i64, EventId)>, fault: Fault) -> Result<(), Undone> {
+        let unknown = |fault: Fault| {
+            Fault::new(&UNKNOWN, "whether the database has committed is not known").caused_by(format!("{fault:?}"))
+        };
+        let Some((position, id)) = published else { return Err(unknown(fault).into()) };
+        let connection = self.connection()?;
+        connection.begin().map_err(|failure| unknown(failure.fault))?;
+        let _open = Open { connection, stats: None, done: false };
+        let reader = Reader { connection, stats: &self.db.stats };
+        let sql = "SELECT id FROM outbox_event WHERE position = ?";
+        let found: Option<EventId> = reader.query_one(sql, &[position.into()], |row| row.id(0)).map_err(unknown)?;
+        if found == Some(id) { Ok(()) } else { Err(Undone::Interrupted(fault)) }
+    }
+}
+
+fn undone(failure: Failure) -> Undone {
+    match failure.class {
+        Class::Interrupted => Undone::Interrupted(failure.fault),
+        Class::Ordinary | Class::Fatal => Undone::Refused(failure.fault),
     }
 }
 
@@ -456,6 +601,12 @@ impl Drop for Turn<'_> {
 struct Loan<'d> {
     db: &'d Db,
     connection: Option<Connection>,
+}
+
+impl Loan<'_> {
+    fn connection(&self) -> Result<&Connection> {
+        self.connection.as_ref().ok_or_else(|| Fault::internal("the reader is away"))
+    }
 }
 
 impl Drop for Loan<'_> {
@@ -480,12 +631,7 @@ impl Drop for Open<'_> {
         if let Some(stats) = self.stats {
             stats.rollbacks.fetch_add(1, Ordering::Relaxed);
         }
-        // After some errors the database has rolled back by itself.
-        if !self.connection.is_autocommit()
-            && let Err(error) = self.connection.execute_batch("ROLLBACK")
-        {
-            tracing::error!(%error, "a transaction could not be rolled back");
-        }
+        self.connection.rollback();
     }
 }
 

@@ -1,88 +1,120 @@
-//! The few places where databases differ: type names, list parameters, error classes. Only SQLite is connected today;
-//! another database adds a variant here and in `sql`, and no context notices.
+//! The few places where the SQL of the databases differs: type names and list parameters. Errors and set-based writes are
+//! with the drivers, in `connection`.
 
-use kernel::{Fault, Kind, Problem, problems};
-use rusqlite::ErrorCode;
+use std::fmt::Write as _;
 
-/// Replaces the type tokens of a migration.
-pub(crate) fn ddl(sql: &str) -> String {
-    const TOKENS: &[(&str, &str)] = &[
-        ("{int}", "INTEGER"),
-        ("{id}", "BLOB"),
-        ("{bytes}", "BLOB"),
-        ("{key}", "TEXT"),
-        ("{text}", "TEXT"),
-        ("{clustered}", "WITHOUT ROWID"),
-    ];
-    TOKENS.iter().fold(sql.to_owned(), |sql, (token, name)| sql.replace(token, name))
+use crate::sql::Value;
+
+/// Which SQL is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// SQLite.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    Mariadb,
+    /// MySQL.
+    Mysql,
+}
+
+impl Dialect {
+    /// The type tokens of migrations: `{int}` numbers, money, time; `{id}` sixteen bytes; `{bytes}` up to 1,700 bytes;
+    /// `{word}` one of our own short words; `{key}` what others named, up to 255 characters; `{long_key}` two of those;
+    /// `{text}` anything; `{clustered}` after a table whose primary key should be its order on disk. Keys are compared
+    /// byte for byte, trailing blanks included.
+    const fn tokens(self) -> [(&'static str, &'static str); 8] {
+        let [int, id, bytes, word, key, long_key, text, clustered] = match self {
+            Self::Sqlite => ["INTEGER", "BLOB", "BLOB", "TEXT", "TEXT", "TEXT", "TEXT", "WITHOUT ROWID"],
+            Self::Postgres => [
+                "BIGINT",
+                "BYTEA",
+                "BYTEA",
+                "TEXT COLLATE \"C\"",
+                "TEXT COLLATE \"C\"",
+                "TEXT COLLATE \"C\"",
+                "TEXT COLLATE \"C\"",
+                "",
+            ],
+            Self::Mariadb => [
+                "BIGINT",
+                "BINARY(16)",
+                "VARBINARY(1700)",
+                "VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
+                "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
+                "VARCHAR(450) CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
+                "MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin",
+                "",
+            ],
+            Self::Mysql => [
+                "BIGINT",
+                "BINARY(16)",
+                "VARBINARY(1700)",
+                "VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin",
+                "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin",
+                "VARCHAR(450) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin",
+                "MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin",
+                "",
+            ],
+        };
+        [
+            ("{int}", int),
+            ("{id}", id),
+            ("{bytes}", bytes),
+            ("{word}", word),
+            ("{key}", key),
+            ("{long_key}", long_key),
+            ("{text}", text),
+            ("{clustered}", clustered),
+        ]
+    }
+
+    /// The statements of a migration, with their type tokens replaced and their comments removed.
+    pub(crate) fn statements(self, sql: &str) -> Vec<String> {
+        let code: Vec<&str> = sql.lines().map(|line| line.split_once("--").map_or(line, |(code, _)| code)).collect();
+        let code = self.tokens().iter().fold(code.join("\n"), |sql, (token, name)| sql.replace(token, name));
+        code.split(';').map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
+    }
 }
 
 /// List parameters come in few lengths, so that few statements are prepared: shorter lists repeat their last key.
-pub(crate) const LIST_SIZES: [usize; 4] = [1, 8, 64, 512];
+const LIST_SIZES: [usize; 4] = [1, 8, 64, 512];
 
-/// Replaces `?*` by `size` keys of `arity` columns each.
-pub(crate) fn expand_list(sql: &str, size: usize, arity: usize) -> String {
+/// Replaces `?*` by places for 1 to 512 keys, and answers the statement and the padded list.
+pub(crate) fn padded_list<'k, const N: usize>(
+    sql: &str,
+    keys: &'k [[Value<'k>; N]],
+    values: bool,
+) -> (String, impl Iterator<Item = &'k Value<'k>>) {
+    let size = LIST_SIZES.into_iter().find(|&size| size >= keys.len()).unwrap_or(512);
+    let padding = std::iter::repeat_n(&keys[keys.len() - 1], size - keys.len());
+    (expand_list(sql, size, N, values), keys.iter().chain(padding).flatten())
+}
+
+/// Replaces `?*` by `size` keys of `arity` columns each; SQLite wants `VALUES` before keys of several columns.
+fn expand_list(sql: &str, size: usize, arity: usize, values: bool) -> String {
     let list = if arity == 1 {
         vec!["?"; size].join(", ")
     } else {
         let key = format!("({})", vec!["?"; arity].join(", "));
-        format!("VALUES {}", vec![key.as_str(); size].join(", "))
+        format!("{}{}", if values { "VALUES " } else { "" }, vec![key.as_str(); size].join(", "))
     };
     sql.replacen("?*", &list, 1)
 }
 
-const DISK_FULL: Problem = Problem::new(
-    Kind::Unavailable,
-    "storage_full",
-    "The disk under the database is full.",
-    "Free space on the data directory's disk; reads go on meanwhile and nothing was changed.",
-);
-
-/// This crate's entries of the catalogue of problems that stem from the database.
-pub(crate) const STORAGE_PROBLEMS: &[&Problem] = &[&DISK_FULL];
-
-/// Whether after this error of a write nothing may be written until a restart: the outcome of a failed sync is unknown.
-/// A page that cannot be read, or memory that cannot be had, has written nothing.
-pub(crate) fn is_fatal(error: &rusqlite::Error) -> bool {
-    use rusqlite::ffi;
-    match error.sqlite_error().map(|error| (error.code, error.extended_code)) {
-        Some((ErrorCode::SystemIoFailure, extended)) => !matches!(
-            extended,
-            ffi::SQLITE_IOERR_READ
-                | ffi::SQLITE_IOERR_SHORT_READ
-                | ffi::SQLITE_IOERR_NOMEM
-                | ffi::SQLITE_IOERR_SHMOPEN
-                | ffi::SQLITE_IOERR_SHMSIZE
-                | ffi::SQLITE_IOERR_SHMMAP
-                | ffi::SQLITE_IOERR_SHMLOCK
-        ),
-        Some((ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _)) => true,
-        _ => false,
+/// Numbers the places of a statement, `$1` and on, as PostgreSQL wants them. Our statements have no `?` in literals.
+pub(crate) fn numbered(sql: &str) -> String {
+    let mut parts = sql.split('?');
+    let mut numbered = parts.next().unwrap_or_default().to_owned();
+    for (number, part) in (1..).zip(parts) {
+        let _ = write!(numbered, "${number}{part}");
     }
+    numbered
 }
 
-/// A driver's error as a fault.
-pub(crate) fn fault(error: &rusqlite::Error) -> Fault {
-    use ErrorCode as Code;
-    let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
-    match code {
-        // The index of the write-ahead log could not grow: that is a full disk too.
-        Some((Code::DiskFull, _) | (Code::SystemIoFailure, rusqlite::ffi::SQLITE_IOERR_SHMSIZE)) => {
-            Fault::new(&DISK_FULL, "the disk under the database is full").caused_by(error)
-        }
-        Some((
-            Code::SystemIoFailure
-            | Code::DatabaseBusy
-            | Code::DatabaseLocked
-            | Code::CannotOpen
-            | Code::ReadOnly
-            | Code::DatabaseCorrupt
-            | Code::NotADatabase
-            | Code::OutOfMemory,
-            _,
-        )) => Fault::new(&problems::UNAVAILABLE, "the database cannot take the request just now").caused_by(error),
-        _ => Fault::internal(error),
-    }
+/// MySQL and MariaDB have no type BIGINT in a CAST.
+pub(crate) fn mysql_casts(sql: &str) -> std::borrow::Cow<'_, str> {
+    if sql.contains(" AS BIGINT)") { sql.replace(" AS BIGINT)", " AS SIGNED)").into() } else { sql.into() }
 }
 
 #[cfg(test)]
@@ -91,31 +123,25 @@ mod tests {
 
     #[test]
     fn lists_of_one_column_and_of_two() {
-        assert_eq!(expand_list("a IN (?*)", 3, 1), "a IN (?, ?, ?)");
-        assert_eq!(expand_list("(a, b) IN (?*)", 2, 2), "(a, b) IN (VALUES (?, ?), (?, ?))");
+        assert_eq!(expand_list("a IN (?*)", 3, 1, true), "a IN (?, ?, ?)");
+        assert_eq!(expand_list("(a, b) IN (?*)", 2, 2, true), "(a, b) IN (VALUES (?, ?), (?, ?))");
+        assert_eq!(expand_list("(a, b) IN (?*)", 2, 2, false), "(a, b) IN ((?, ?), (?, ?))");
     }
 
     #[test]
-    fn a_failed_sync_is_fatal_and_a_full_disk_or_a_failed_read_is_not() {
-        use rusqlite::ffi;
-        let error = |code: i32| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_DIR_FSYNC] {
-            assert!(is_fatal(&error(code)), "{code}");
-            assert_eq!(fault(&error(code)).code(), "unavailable");
+    fn places_are_numbered_and_casts_translated() {
+        assert_eq!(numbered("a = ? AND b IN (?, ?) LIMIT ?"), "a = $1 AND b IN ($2, $3) LIMIT $4");
+        assert_eq!(numbered("SELECT 1"), "SELECT 1");
+        assert_eq!(mysql_casts("CAST(SUM(a) AS BIGINT)"), "CAST(SUM(a) AS SIGNED)");
+    }
+
+    #[test]
+    fn a_migration_falls_into_statements_without_comments() {
+        let sql = "-- first; really\nCREATE TABLE a (id {id}, -- its id\n n {int}) {clustered};\n\nCREATE INDEX i ON a (n);\n";
+        let expected = ["CREATE TABLE a (id BLOB, \n n INTEGER) WITHOUT ROWID", "CREATE INDEX i ON a (n)"];
+        assert_eq!(Dialect::Sqlite.statements(sql), expected);
+        for dialect in [Dialect::Postgres, Dialect::Mariadb, Dialect::Mysql] {
+            assert!(dialect.statements(sql).iter().all(|statement| !statement.contains('{')));
         }
-        assert!(is_fatal(&error(ffi::SQLITE_CORRUPT)) && is_fatal(&error(ffi::SQLITE_NOTADB)));
-        for (code, problem) in [
-            (ffi::SQLITE_FULL, "storage_full"),
-            (ffi::SQLITE_IOERR_SHMSIZE, "storage_full"),
-            (ffi::SQLITE_IOERR_READ, "unavailable"),
-            (ffi::SQLITE_BUSY, "unavailable"),
-            (ffi::SQLITE_CANTOPEN, "unavailable"),
-            (ffi::SQLITE_CONSTRAINT_UNIQUE, "internal"),
-            (ffi::SQLITE_ERROR, "internal"),
-        ] {
-            assert!(!is_fatal(&error(code)), "{code}");
-            assert_eq!(fault(&error(code)).code(), problem, "{code}");
-        }
-        assert!(!is_fatal(&rusqlite::Error::QueryReturnedNoRows));
     }
 }

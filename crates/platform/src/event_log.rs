@@ -36,16 +36,17 @@ fn record(row: &Row<'_>) -> Result<EventRecord> {
 }
 
 pub(crate) fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64> {
+    let before = match tx.head {
+        Some(head) => head,
+        None => head(tx)?,
+    };
+    tx.head = Some(before);
     if events.is_empty() {
-        return Ok(head(tx)? + 1);
+        return Ok(before + 1);
     }
-    let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    tx.execute(
-        "UPDATE log_head SET position = position + ?, known_at = ? WHERE id = 1",
-        &[count.into(), tx.now().into()],
-    )?;
-    let last = head(tx)?;
-    let first = last - count + 1;
+    let (first, last) = (before + 1, before + i64::try_from(events.len()).unwrap_or(i64::MAX));
+    tx.execute("UPDATE log_head SET position = ?, known_at = ? WHERE id = 1", &[last.into(), tx.now().into()])?;
+    tx.head = Some(last);
     let ids = tx.new_event_ids(events.len());
     let now = tx.now();
     let actor = tx.actor().to_owned();
@@ -89,7 +90,7 @@ pub(crate) fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64> {
         .filter_map(|(position, correlation_id)| Some([correlation_id.as_deref()?.into(), position.into()]))
         .collect();
     tx.insert("event_correlation", ["correlationid", "position"], &correlated, OnDuplicate::Fail)?;
-    tx.outcome.head = Some(last);
+    tx.outcome.published = ids.last().map(|&id| (last, id));
     Ok(first)
 }
 

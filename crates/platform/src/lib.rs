@@ -4,12 +4,16 @@
 //! Everything here is synchronous (ADR 0002): a transaction runs on the thread that asks for it. Loops, sleeping and
 //! threads live in the server.
 
+mod connection;
 pub mod consumer;
 mod db;
 pub mod dead_letters;
 mod dialect;
 pub mod event_log;
+#[cfg(any(test, feature = "testing"))]
+mod for_test;
 pub mod idempotency;
+mod location;
 pub mod migrations;
 mod page;
 pub mod parking;
@@ -23,6 +27,7 @@ mod tx;
 
 pub use consumer::{Consumer, Runner, Step};
 pub use db::{Db, DbOptions, Hook, Lane, Stats, Turn};
+pub use location::Location;
 pub use migrations::Migration;
 pub use page::{Listing, Page, Paged};
 pub use sink::Sink;
@@ -45,5 +50,5 @@ pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "platform", include_str
 
 /// This crate's entries of the catalogue of problems.
 pub fn problems() -> Vec<&'static kernel::Problem> {
-    [db::PROBLEMS, dialect::STORAGE_PROBLEMS, idempotency::PROBLEMS, dead_letters::PROBLEMS].concat()
+    [db::PROBLEMS, connection::PROBLEMS, location::PROBLEMS, idempotency::PROBLEMS, dead_letters::PROBLEMS].concat()
 }

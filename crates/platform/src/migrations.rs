@@ -1,12 +1,13 @@
 //! Migrations: every crate brings its own, under one numbering, written with type tokens for every database
-//! (`{id} {int} {key} {text} {bytes} {clustered}`). They only go forward.
+//! (listed in `dialect`). They only go forward. On MySQL and MariaDB every statement commits by itself, so each step notes how
+//! many of its statements are done and goes on from there.
 
 use kernel::{Fault, Result, Timestamp};
-use rusqlite::Connection;
 
+use crate::connection::{Connection, Failure};
 use crate::db::Stats;
-use crate::dialect;
-use crate::sql::Reader;
+use crate::dialect::Dialect;
+use crate::sql::{Reader, Value};
 
 /// One step of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +27,8 @@ impl Migration {
     }
 }
 
+/// Brings the tables up to date; on a server alone among the processes that start together.
 pub(crate) fn run(connection: &Connection, stats: &Stats, groups: &[&[Migration]], now: Timestamp) -> Result<()> {
-    let driver = |error: rusqlite::Error| dialect::fault(&error);
     let mut all: Vec<&Migration> = groups.iter().flat_map(|group| group.iter()).collect();
     all.sort_by_key(|migration| migration.number);
     if let Some(pair) = all.windows(2).find(|pair| pair[0].number == pair[1].number) {
@@ -36,32 +37,95 @@ pub(crate) fn run(connection: &Connection, stats: &Stats, groups: &[&[Migration]
             pair[0].number, pair[0].owner, pair[1].owner
         )));
     }
-    connection
-        .execute_batch(&dialect::ddl(
-            "CREATE TABLE IF NOT EXISTS migration (number {int} NOT NULL PRIMARY KEY, owner {key} NOT NULL, applied_at {int} NOT NULL)",
-        ))
-        .map_err(driver)?;
+    let alone = Alone::wait(connection)?;
+    let dialect = connection.dialect();
+    for statement in dialect.statements(
+        "CREATE TABLE IF NOT EXISTS migration (number {int} NOT NULL PRIMARY KEY, owner {key} NOT NULL, \
+         applied_at {int} NOT NULL, statements {int} NOT NULL)",
+    ) {
+        connection.batch(&statement)?;
+    }
     let reader = Reader { connection, stats };
-    let done = reader.query("SELECT number FROM migration ORDER BY number", &[], |row| row.int(0))?;
-    if let Some(unknown) = done.iter().find(|number| all.iter().all(|migration| migration.number != **number)) {
+    let sql = "SELECT number, statements FROM migration ORDER BY number";
+    let done = reader.query(sql, &[], |row| Ok((row.int(0)?, row.int(1)?)))?;
+    if let Some((unknown, _)) = done.iter().find(|(number, _)| all.iter().all(|migration| migration.number != *number))
+    {
         let detail =
             format!("the database has migration {unknown}, which this version of alpes does not know: use a newer one");
         return Err(Fault::new(&kernel::problems::UNAVAILABLE, detail));
     }
-    for migration in all.into_iter().filter(|migration| !done.contains(&migration.number)) {
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(driver)?;
-        let applied = connection.execute_batch(&dialect::ddl(migration.sql)).and_then(|()| {
-            let row = (migration.number, migration.owner, now.as_micros());
-            connection.execute("INSERT INTO migration (number, owner, applied_at) VALUES (?, ?, ?)", row)
-        });
-        if let Err(error) = applied {
-            // It may have been rolled back already, and the first error is the one that helps.
-            let _ = connection.execute_batch("ROLLBACK");
-            return Err(Fault::internal(format!("migration {} of {}: {error}", migration.number, migration.owner)));
-        }
-        connection.execute_batch("COMMIT").map_err(driver)?;
+    for migration in all {
+        let before = done.iter().find(|(number, _)| *number == migration.number).map(|&(_, statements)| statements);
+        apply(connection, dialect, migration, before, now).map_err(|failure| {
+            Fault::internal(format!("migration {} of {}: {failure}", migration.number, migration.owner))
+        })?;
     }
+    drop(alone);
     Ok(())
+}
+
+fn apply(
+    connection: &Connection,
+    dialect: Dialect,
+    migration: &Migration,
+    before: Option<i64>,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let statements = dialect.statements(migration.sql);
+    let count = i64::try_from(statements.len()).map_err(Fault::internal)?;
+    let done = before.unwrap_or(0);
+    if done >= count && before.is_some() {
+        return Ok(());
+    }
+    let begin = if dialect == Dialect::Sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" };
+    let run = || -> Result<(), Failure> {
+        connection.batch(begin)?;
+        if before.is_none() {
+            let row: [Value<'_>; 4] =
+                [migration.number.into(), migration.owner.into(), now.into(), Value::Int(Some(0))];
+            connection
+                .execute("INSERT INTO migration (number, owner, applied_at, statements) VALUES (?, ?, ?, ?)", &row)?;
+        }
+        for (number, statement) in (1..).zip(&statements).skip_while(|(number, _)| *number <= done) {
+            connection.batch(statement)?;
+            let row: [Value<'_>; 2] = [Value::Int(Some(number)), migration.number.into()];
+            connection.execute("UPDATE migration SET statements = ? WHERE number = ?", &row)?;
+        }
+        connection.commit()
+    };
+    run().map_err(|failure| {
+        // It may have been rolled back already, and the first error is the one that helps.
+        connection.rollback();
+        failure.fault.cause().map_or_else(|| failure.fault.clone(), |cause| Fault::internal(cause.to_owned()))
+    })
+}
+
+/// A lock in the server that makes sure that one process at a time changes the schema.
+struct Alone<'c>(&'c Connection);
+
+impl<'c> Alone<'c> {
+    fn wait(connection: &'c Connection) -> Result<Self> {
+        match connection.dialect() {
+            Dialect::Sqlite => {}
+            Dialect::Postgres => connection.batch("SELECT pg_advisory_lock(7218539241)")?,
+            Dialect::Mariadb | Dialect::Mysql => connection.batch("SELECT GET_LOCK('alpes_migration', 60)")?,
+        }
+        Ok(Self(connection))
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        let released = match self.0.dialect() {
+            Dialect::Sqlite => Ok(()),
+            Dialect::Postgres => self.0.batch("SELECT pg_advisory_unlock(7218539241)"),
+            Dialect::Mariadb | Dialect::Mysql => self.0.batch("SELECT RELEASE_LOCK('alpes_migration')"),
+        };
+        if let Err(failure) = released {
+            // It goes with the session in any case.
+            tracing::warn!(fault = %failure.fault, "the lock on the schema was not released");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,29 +138,38 @@ mod tests {
         Migration::new(2, "two", "CREATE TABLE b (id {id} NOT NULL);CREATE INDEX b_id ON b (id);");
     const BROKEN: Migration = Migration::new(3, "three", "CREATE TABLE c (id {int});CREATE TABLE a (id {int});");
 
+    fn in_memory() -> Connection {
+        Connection::Sqlite(crate::connection::SqliteConnection(rusqlite::Connection::open_in_memory().unwrap()))
+    }
+
     fn migrate(connection: &Connection, groups: &[&[Migration]]) -> Result<()> {
         run(connection, &Stats::default(), groups, Timestamp::from_micros(1))
     }
 
     fn tables(connection: &Connection) -> Vec<String> {
-        let mut statement =
-            connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
-        statement.query_map([], |row| row.get(0)).unwrap().map(|name| name.unwrap()).collect()
+        let mut names = Vec::new();
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name";
+        let each = |row: &crate::Row<'_>| row.text(0).map(|name| names.push(name.to_owned()));
+        connection.query(sql, std::iter::empty(), each).unwrap();
+        names
     }
 
     #[test]
     fn each_runs_once_in_the_order_of_numbers() {
-        let connection = Connection::open_in_memory().unwrap();
+        let connection = in_memory();
         migrate(&connection, &[&[SECOND], &[FIRST]]).unwrap();
         migrate(&connection, &[&[SECOND], &[FIRST]]).unwrap();
         assert_eq!(tables(&connection), ["a", "b", "migration"]);
-        let done: i64 = connection.query_row("SELECT COUNT(*) FROM migration", [], |row| row.get(0)).unwrap();
-        assert_eq!(done, 2);
+        let mut done = Vec::new();
+        let each = |row: &crate::Row<'_>| Ok(done.push((row.int(0)?, row.int(1)?)));
+        let sql = "SELECT number, statements FROM migration ORDER BY number";
+        connection.query(sql, std::iter::empty(), each).unwrap();
+        assert_eq!(done, [(1, 1), (2, 2)]);
     }
 
     #[test]
     fn a_database_of_a_newer_version_is_refused() {
-        let connection = Connection::open_in_memory().unwrap();
+        let connection = in_memory();
         migrate(&connection, &[&[FIRST, SECOND]]).unwrap();
         let fault = migrate(&connection, &[&[FIRST]]).unwrap_err();
         assert_eq!(fault.code(), "unavailable");
@@ -105,18 +178,18 @@ mod tests {
 
     #[test]
     fn a_failing_one_leaves_nothing_and_keeps_those_before() {
-        let connection = Connection::open_in_memory().unwrap();
+        let connection = in_memory();
         let fault = migrate(&connection, &[&[FIRST, BROKEN]]).unwrap_err();
         assert!(fault.cause().unwrap_or_default().contains("migration 3 of three"), "{fault}");
         assert_eq!(tables(&connection), ["a", "migration"]);
-        assert!(connection.is_autocommit());
+        assert!(connection.has_ended());
         migrate(&connection, &[&[FIRST, SECOND]]).unwrap();
         assert_eq!(tables(&connection), ["a", "b", "migration"]);
     }
 
     #[test]
     fn two_crates_cannot_take_one_number() {
-        let connection = Connection::open_in_memory().unwrap();
+        let connection = in_memory();
         let other = Migration::new(1, "other", "CREATE TABLE z (id {int});");
         assert!(
             migrate(&connection, &[&[FIRST], &[other]])

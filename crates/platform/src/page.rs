@@ -113,7 +113,6 @@ mod tests {
         let rows: Vec<[Value<'_>; 3]> =
             (0..25).zip(&ids).map(|(n, id)| [id.into(), kind(n).into(), n.into()]).collect();
         db.write("test", Lane::Front, "tester", |tx| {
-            tx.execute("CREATE TABLE thing (id BLOB NOT NULL PRIMARY KEY, kind TEXT, number INTEGER)", &[])?;
             tx.insert("thing", ["id", "kind", "number"], &rows, OnDuplicate::Fail)
         })
         .unwrap();

@@ -5,11 +5,10 @@
 use std::sync::atomic::Ordering;
 
 use kernel::{Fault, Id, Result, Timestamp};
-use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use serde::de::DeserializeOwned;
 
+use crate::connection::{self, Cell, Connection};
 use crate::db::Stats;
-use crate::dialect;
 
 /// A parameter; each kind has its own null, because servers want to know the type of a null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,24 +82,24 @@ impl<'a, K> From<Option<&'a Id<K>>> for Value<'a> {
     }
 }
 
-impl ToSql for Value<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Self::Int(Some(value)) => ValueRef::Integer(*value),
-            Self::Text(Some(value)) => ValueRef::Text(value.as_bytes()),
-            Self::Bytes(Some(value)) => ValueRef::Blob(value),
-            Self::Int(None) | Self::Text(None) | Self::Bytes(None) => ValueRef::Null,
-        }))
-    }
-}
-
 /// A row of a result; columns are numbered from 0 in the order of the SELECT. A column of another type than asked for
 /// is a defect (`internal`).
-pub struct Row<'r>(&'r rusqlite::Row<'r>);
+pub enum Row<'r> {
+    #[doc(hidden)]
+    Sqlite(&'r rusqlite::Row<'r>),
+    #[doc(hidden)]
+    Postgres(&'r postgres::Row),
+    #[doc(hidden)]
+    Mysql(&'r mysql::Row),
+}
 
 impl Row<'_> {
-    fn value(&self, column: usize) -> Result<ValueRef<'_>> {
-        self.0.get_ref(column).map_err(|error| Fault::internal(format!("column {column}: {error}")))
+    fn cell(&self, column: usize) -> Result<Cell<'_>> {
+        match self {
+            Self::Sqlite(row) => connection::sqlite::cell(row, column),
+            Self::Postgres(row) => connection::postgres::cell(row, column),
+            Self::Mysql(row) => connection::mysql::cell(row, column),
+        }
     }
 
     /// An integer.
@@ -110,10 +109,10 @@ impl Row<'_> {
 
     /// An integer or null.
     pub fn opt_int(&self, column: usize) -> Result<Option<i64>> {
-        match self.value(column)? {
-            ValueRef::Integer(value) => Ok(Some(value)),
-            ValueRef::Null => Ok(None),
-            other => Err(Fault::internal(format!("column {column} is {}", other.data_type()))),
+        match self.cell(column)? {
+            Cell::Int(value) => Ok(Some(value)),
+            Cell::Null => Ok(None),
+            other => Err(Fault::internal(format!("column {column} is no integer: {other:?}"))),
         }
     }
 
@@ -134,9 +133,10 @@ impl Row<'_> {
 
     /// Text or null.
     pub fn opt_text(&self, column: usize) -> Result<Option<&str>> {
-        match self.value(column)? {
-            ValueRef::Null => Ok(None),
-            value => value.as_str().map(Some).map_err(|error| Fault::internal(format!("column {column}: {error}"))),
+        match self.cell(column)? {
+            Cell::Text(text) => Ok(Some(text)),
+            Cell::Null => Ok(None),
+            other => Err(Fault::internal(format!("column {column} is no text: {other:?}"))),
         }
     }
 
@@ -157,10 +157,10 @@ impl Row<'_> {
 
     /// Bytes or null.
     pub fn opt_bytes(&self, column: usize) -> Result<Option<&[u8]>> {
-        match self.value(column)? {
-            ValueRef::Blob(bytes) => Ok(Some(bytes)),
-            ValueRef::Null => Ok(None),
-            other => Err(Fault::internal(format!("column {column} is {}", other.data_type()))),
+        match self.cell(column)? {
+            Cell::Bytes(bytes) => Ok(Some(bytes)),
+            Cell::Null => Ok(None),
+            other => Err(Fault::internal(format!("column {column} is not bytes: {other:?}"))),
         }
     }
 
@@ -182,15 +182,14 @@ impl Row<'_> {
             part(&(bytes.len() as u64).to_be_bytes());
             part(bytes);
         };
-        match self.value(column)? {
-            ValueRef::Null => part(&[0]),
-            ValueRef::Integer(value) => {
+        match self.cell(column)? {
+            Cell::Null => part(&[0]),
+            Cell::Int(value) => {
                 part(&[1]);
                 part(&value.to_be_bytes());
             }
-            ValueRef::Text(text) => long(2, text),
-            ValueRef::Blob(bytes) => long(3, bytes),
-            ValueRef::Real(_) => return Err(Fault::internal(format!("column {column} is a fraction"))),
+            Cell::Text(text) => long(2, text.as_bytes()),
+            Cell::Bytes(bytes) => long(3, bytes),
         }
         Ok(())
     }
@@ -227,7 +226,7 @@ pub enum OnDuplicate<'a> {
 
 /// Read access: inside a transaction or beside it.
 pub struct Reader<'c> {
-    pub(crate) connection: &'c rusqlite::Connection,
+    pub(crate) connection: &'c Connection,
     pub(crate) stats: &'c Stats,
 }
 
@@ -240,7 +239,8 @@ impl Reader<'_> {
         mut map: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
         let mut found = Vec::new();
-        self.run(sql, params.iter(), |row| {
+        self.stats.statements.fetch_add(1, Ordering::Relaxed);
+        self.connection.query(sql, params.iter(), |row| {
             found.push(map(row)?);
             Ok(())
         })?;
@@ -257,7 +257,7 @@ impl Reader<'_> {
         Ok(self.query(sql, params, map)?.into_iter().next())
     }
 
-    /// The rows of a SELECT whose last parameter is a list of keys, `(key) IN (?*)` or `(a, b) IN (?*)`; in chunks of
+    /// The rows of a SELECT whose last parameter is a list of keys, `key IN (?*)` or `(a, b) IN (?*)`; in chunks of
     /// 512. A key that is named twice has its rows once. The order of rows is that of the SELECT within each chunk.
     pub fn query_in<T, const N: usize>(
         &self,
@@ -274,31 +274,13 @@ impl Reader<'_> {
             keys.to_mut().dedup();
         }
         for chunk in keys.chunks(512) {
-            let size = dialect::LIST_SIZES.into_iter().find(|&size| size >= chunk.len()).unwrap_or(512);
-            let padding = std::iter::repeat_n(&chunk[chunk.len() - 1], size - chunk.len());
-            let list = chunk.iter().chain(padding).flatten();
-            self.run(&dialect::expand_list(sql, size, N), params.iter().chain(list), |row| {
+            self.stats.statements.fetch_add(1, Ordering::Relaxed);
+            self.connection.query_in(sql, params, chunk, |row| {
                 found.push(map(row)?);
                 Ok(())
             })?;
         }
         Ok(found)
-    }
-
-    fn run<'v>(
-        &self,
-        sql: &str,
-        params: impl Iterator<Item = &'v Value<'v>>,
-        mut each: impl FnMut(&Row<'_>) -> Result<()>,
-    ) -> Result<()> {
-        self.stats.statements.fetch_add(1, Ordering::Relaxed);
-        let driver = |error: rusqlite::Error| dialect::fault(&error);
-        let mut statement = self.connection.prepare_cached(sql).map_err(driver)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(params)).map_err(driver)?;
-        while let Some(row) = rows.next().map_err(driver)? {
-            each(&Row(row))?;
-        }
-        Ok(())
     }
 }
 

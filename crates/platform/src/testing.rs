@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kernel::{IdSource, ManualClock, NewEvent, Timestamp};
 
-use crate::{Db, DbOptions, Hook, MIGRATIONS, Migration};
+use crate::{Db, DbOptions, Hook, Location, MIGRATIONS, Migration};
 
 /// 2026-01-01T00:00:00Z.
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
@@ -19,6 +19,7 @@ pub(crate) const TABLES: &[Migration] = &[Migration::new(
      CREATE TABLE pair (a {int} NOT NULL, b {key} NOT NULL, amount {int} NOT NULL, PRIMARY KEY (a, b)) {clustered};
      CREATE TABLE seen (consumer {key} NOT NULL, position {int} NOT NULL, PRIMARY KEY (consumer, position)) {clustered};
      CREATE TABLE fold (subject {key} NOT NULL PRIMARY KEY, state {int} NOT NULL) {clustered};
+     CREATE TABLE thing (id {id} NOT NULL PRIMARY KEY, kind {word}, number {int}) {clustered};
      CREATE TABLE pub_thing (doc_key {bytes} NOT NULL PRIMARY KEY, doc {text} NOT NULL) {clustered};",
 )];
 
@@ -35,7 +36,11 @@ impl Directory {
     }
 
     pub(crate) fn open(&self) -> Db {
-        Db::open(&self.0, options(&clock(), None)).unwrap()
+        Db::open(&self.location(), options(&clock(), None)).unwrap()
+    }
+
+    pub(crate) fn location(&self) -> Location {
+        Location::directory(&self.0)
     }
 }
 
@@ -55,11 +60,11 @@ pub(crate) fn options(clock: &Arc<ManualClock>, hook: Option<Hook>) -> DbOptions
 }
 
 pub(crate) fn in_memory() -> Db {
-    Db::in_memory(options(&clock(), None)).unwrap()
+    Db::for_test(options(&clock(), None)).unwrap()
 }
 
 pub(crate) fn with_hook(hook: Hook) -> Db {
-    Db::in_memory(options(&clock(), Some(hook))).unwrap()
+    Db::for_test(options(&clock(), Some(hook))).unwrap()
 }
 
 /// An event of type `tests.happened.v1`.

@@ -1,14 +1,14 @@
 //! A write transaction: one "now", the actor, ids, set-based writes and the publication of events.
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
 use kernel::{EventId, EventRecord, Fault, Id, IdSource, NewEvent, Result, Timestamp, problems};
 
+use crate::connection::{Class, Failure, Head, Write};
 use crate::db::guard;
-use crate::dialect;
 use crate::event_log;
 use crate::sql::{OnDuplicate, Reader, Value};
 
@@ -19,6 +19,8 @@ pub struct Tx<'c> {
     pub(crate) now: Timestamp,
     pub(crate) actor: &'c str,
     ids: &'c Mutex<IdSource>,
+    /// The log's head as this transaction sees it, once it was asked for; nobody else can move it before the commit.
+    pub(crate) head: Option<i64>,
     pub(crate) correlation_id: Option<String>,
     pub(crate) outcome: Outcome,
 }
@@ -26,8 +28,8 @@ pub struct Tx<'c> {
 /// What became of a transaction so far.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Outcome {
-    /// The last position that it gave out.
-    pub(crate) head: Option<i64>,
+    /// The last position that it gave out, and the event there.
+    pub(crate) published: Option<(i64, EventId)>,
     /// Whether it changed any row.
     pub(crate) changed: bool,
     /// Whether a write failed: then it cannot be committed, whatever the caller makes of the fault.
@@ -45,8 +47,15 @@ impl<'c> Deref for Tx<'c> {
 }
 
 impl<'c> Tx<'c> {
-    pub(crate) fn new(reader: Reader<'c>, now: Timestamp, actor: &'c str, ids: &'c Mutex<IdSource>) -> Self {
-        Self { reader, now, actor, ids, correlation_id: None, outcome: Outcome::default() }
+    pub(crate) fn new(
+        reader: Reader<'c>,
+        now: Timestamp,
+        actor: &'c str,
+        ids: &'c Mutex<IdSource>,
+        head: Option<Head>,
+    ) -> Self {
+        let head = head.map(|head| head.position);
+        Self { reader, now, actor, ids, head, correlation_id: None, outcome: Outcome::default() }
     }
 }
 
@@ -78,10 +87,11 @@ impl Tx<'_> {
 
     /// A statement with `?` parameters; answers the number of rows that it matched.
     pub fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<usize> {
-        self.run_each(sql, std::slice::from_ref(&params))
+        self.run(|tx| tx.reader.connection.execute(sql, params))
     }
 
-    /// Inserts rows. The number of statements does not depend on the number of rows.
+    /// Inserts rows. The number of statements does not depend on the number of rows. With `Replace` and `Add` no two rows
+    /// of one call may have the same key: PostgreSQL refuses that.
     pub fn insert<const N: usize>(
         &mut self,
         table: &str,
@@ -89,21 +99,10 @@ impl Tx<'_> {
         rows: &[[Value<'_>; N]],
         on_duplicate: OnDuplicate<'_>,
     ) -> Result<()> {
-        let mut sql = format!("INSERT INTO {table} ({}) VALUES ({})", columns.join(", "), vec!["?"; N].join(", "));
-        let tail = |sql: &mut String, key: &[&str], expression: &dyn Fn(&str) -> String| {
-            let assignments: Vec<String> =
-                columns.iter().filter(|column| !key.contains(column)).map(|column| expression(column)).collect();
-            let _ = write!(sql, " ON CONFLICT ({}) DO UPDATE SET {}", key.join(", "), assignments.join(", "));
-        };
-        match on_duplicate {
-            OnDuplicate::Fail => {}
-            OnDuplicate::Ignore => sql.push_str(" ON CONFLICT DO NOTHING"),
-            OnDuplicate::Replace { key } => tail(&mut sql, key, &|column| format!("{column} = excluded.{column}")),
-            OnDuplicate::Add { key } => {
-                tail(&mut sql, key, &|column| format!("{column} = {table}.{column} + excluded.{column}"));
-            }
+        if let OnDuplicate::Replace { key } | OnDuplicate::Add { key } = on_duplicate {
+            debug_assert!(are_distinct(&columns, key, rows), "{table}: a call names a key twice");
         }
-        self.run_each(&sql, rows).map(|_| ())
+        self.run_many(&Write::Insert { table, columns: &columns, on_duplicate }, rows).map(|_| ())
     }
 
     /// Updates many rows by key: each of `rows` holds the values of `set`, then those of `key`. The number of
@@ -115,17 +114,7 @@ impl Tx<'_> {
         key: &[&str],
         rows: &[[Value<'_>; N]],
     ) -> Result<usize> {
-        let assign = |columns: &[&str], glue: &str| {
-            columns.iter().map(|column| format!("{column} = ?")).collect::<Vec<_>>().join(glue)
-        };
-        let sql = format!("UPDATE {table} SET {} WHERE {}", assign(set, ", "), assign(key, " AND "));
-        self.run_each(&sql, rows)
-    }
-
-    /// Locks the subjects of a decision, sorted, until the end of the transaction. SQLite has one writer, so there is
-    /// nothing to do; a server database takes a row lock per key.
-    pub fn lock(&mut self, _subject: &str, _keys: &[&[u8]]) -> Result<()> {
-        Ok(())
+        self.run_many(&Write::Update { table, set, key }, rows)
     }
 
     /// Appends events and answers the position of the first; the others follow it without a gap. Publish before writing
@@ -140,33 +129,34 @@ impl Tx<'_> {
         self.publish(&events)
     }
 
-    /// One façade statement: on SQLite a prepared statement run once per row (the fastest there), on a server one
-    /// statement for all rows.
-    fn run_each<'r, R: AsRef<[Value<'r>]>>(&mut self, sql: &str, rows: &[R]) -> Result<usize> {
+    fn run_many<'r, R: AsRef<[Value<'r>]>>(&mut self, write: &Write<'_>, rows: &[R]) -> Result<usize> {
         if rows.is_empty() {
             return Ok(0);
         }
+        self.run(|tx| tx.reader.connection.write(write, rows))
+    }
+
+    fn run(&mut self, write: impl FnOnce(&Self) -> Result<usize, Failure>) -> Result<usize> {
         self.reader.stats.statements.fetch_add(1, Ordering::Relaxed);
         // Some errors make the database roll back by itself; whatever came afterwards would commit row by row.
-        if self.reader.connection.is_autocommit() {
+        if self.reader.connection.has_ended() {
             self.outcome.failed = true;
             return Err(Fault::new(&problems::UNAVAILABLE, "the database has ended the transaction"));
         }
-        let matched = self.run_rows(sql, rows).map_err(|error| {
+        let matched = write(self).map_err(|failure| {
             self.outcome.failed = true;
-            self.outcome.sync_failed |= dialect::is_fatal(&error);
-            dialect::fault(&error)
+            self.outcome.sync_failed |= failure.class == Class::Fatal;
+            failure.fault
         })?;
         self.outcome.changed |= matched > 0;
         Ok(matched)
     }
+}
 
-    fn run_rows<'r, R: AsRef<[Value<'r>]>>(&self, sql: &str, rows: &[R]) -> rusqlite::Result<usize> {
-        let mut statement = self.reader.connection.prepare_cached(sql)?;
-        let mut matched = 0;
-        for row in rows {
-            matched += statement.execute(rusqlite::params_from_iter(row.as_ref()))?;
-        }
-        Ok(matched)
-    }
+/// Whether no two rows have the same values in the columns `key`.
+fn are_distinct<const N: usize>(columns: &[&str; N], key: &[&str], rows: &[[Value<'_>; N]]) -> bool {
+    let in_key: Vec<usize> = (0..N).filter(|&column| key.contains(&columns[column])).collect();
+    let keys: BTreeSet<Vec<Value<'_>>> =
+        rows.iter().map(|row| in_key.iter().map(|&column| row[column]).collect()).collect();
+    keys.len() == rows.len()
 }

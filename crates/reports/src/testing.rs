@@ -93,11 +93,11 @@ pub(crate) fn world() -> World {
         hook: None,
         migrations: vec![platform::MIGRATIONS, ledger::MIGRATIONS, crate::MIGRATIONS],
     };
-    World { db: Db::in_memory(options).unwrap(), clock, commissions: Vec::new() }
+    World { db: Db::for_test(options).unwrap(), clock, commissions: Vec::new() }
 }
 
 impl World {
-    pub(crate) fn write<T>(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> T {
+    pub(crate) fn write<T>(&self, work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> T {
         self.db.write("test", Lane::Front, "tester", work).unwrap()
     }
 
@@ -260,7 +260,7 @@ impl World {
 
     fn tell(&self, event: NewEvent, entries: &[Entry]) {
         self.write(|tx| {
-            let position = tx.publish(&[event])?;
+            let position = tx.publish(std::slice::from_ref(&event))?;
             let lines: Vec<(i64, i64, Entry)> =
                 (0..).zip(entries).map(|(line, entry)| (position, line, entry.clone())).collect();
             ledger::post(tx, &lines)

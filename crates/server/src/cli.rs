@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use platform::Location;
 
 use crate::{commands, demo, output, serve, telemetry};
 
@@ -27,12 +28,30 @@ pub(crate) struct Common {
     /// The directory of the database (`alpes.db`); it is created when it is missing
     #[arg(long, global = true, default_value = "./alpes-data", env = "ALPES_DATA", value_name = "DIR")]
     pub(crate) data: PathBuf,
+    /// The database: `sqlite:` is the file in the data directory; `postgres://…` and `mysql://…` are servers, which
+    /// several processes can share
+    #[arg(
+        long,
+        global = true,
+        default_value = "sqlite:",
+        env = "ALPES_DATABASE",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    database: String,
     /// Standard output holds one JSON document and nothing else
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// What is logged to standard error: error, warn, info, debug, or by module
     #[arg(long, global = true, default_value = "info", env = "ALPES_LOG", value_name = "LEVEL")]
     pub(crate) log: String,
+}
+
+impl Common {
+    /// Where the database is.
+    pub(crate) fn location(&self) -> kernel::Result<Location> {
+        Location::parse(&self.database, &self.data)
+    }
 }
 
 #[derive(Subcommand)]

@@ -49,7 +49,7 @@ impl Arguments {
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> {
-    let db = Arc::new(wiring::open(&common.data)?);
+    let db = Arc::new(wiring::open(&common.location()?)?);
     let settings = arguments.settings();
     let gateway = Arc::new(payments::gateways::sandbox::Sandbox::default());
     let worker = Worker::new(settings, gateway);

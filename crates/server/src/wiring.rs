@@ -1,11 +1,10 @@
 //! Wiring: which crates bring tables, which consumers run, and how a database is opened. Tests, the simulator and `main`
 //! call the same functions.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use kernel::{Clock, IdSource, Result};
-use platform::{Consumer, Db, DbOptions, Hook, Migration};
+use platform::{Consumer, Db, DbOptions, Hook, Location, Migration};
 
 use crate::clock::{SystemClock, real_ids};
 
@@ -61,16 +60,16 @@ pub fn consumers(settings: Settings) -> Vec<Consumer> {
     ]
 }
 
-/// Opens the database of `directory` with real time and real randomness, and locks the directory.
-pub(crate) fn open(directory: &Path) -> Result<Db> {
-    Db::open(directory, options(Arc::new(SystemClock), real_ids(), crash_hook()))
+/// Opens the database with real time and real randomness, brings its tables up to date, and locks a directory.
+pub(crate) fn open(location: &Location) -> Result<Db> {
+    Db::open(location, options(Arc::new(SystemClock), real_ids(), crash_hook()))
 }
 
 /// Opens the database for reading and small writes; beside a running process if there is one.
-pub(crate) fn open_beside(directory: &Path) -> Result<Db> {
-    match open(directory) {
+pub(crate) fn open_beside(location: &Location) -> Result<Db> {
+    match open(location) {
         Err(fault) if fault.code() == "data_directory_in_use" => {
-            Db::open_beside(directory, options(Arc::new(SystemClock), real_ids(), None))
+            Db::open_beside(location, options(Arc::new(SystemClock), real_ids(), None))
         }
         other => other,
     }

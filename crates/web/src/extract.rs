@@ -144,7 +144,7 @@ impl<T: Send + 'static, const SCOPE: u8> Command<T, SCOPE> {
     pub(crate) async fn run<V: Serialize>(
         self,
         status: StatusCode,
-        work: impl FnOnce(&mut Tx<'_>, T) -> Result<V> + Send + 'static,
+        work: impl Fn(&mut Tx<'_>, &T) -> Result<V> + Send + 'static,
     ) -> Reply {
         let Self { head: Head { state, actor, sent, .. }, idempotency, body } = self;
         let done = state.blocking(move |state| {
@@ -154,8 +154,8 @@ impl<T: Send + 'static, const SCOPE: u8> Command<T, SCOPE> {
                 {
                     return Ok((reply, true));
                 }
-                tx.correlate(sent.correlation_id);
-                let view = work(tx, body)?;
+                tx.correlate(sent.correlation_id.clone());
+                let view = work(tx, &body)?;
                 let body = serde_json::to_string(&view).map_err(Fault::internal)?;
                 let reply = idempotency::Reply { status: status.as_u16(), body };
                 if let Some(key) = &idempotency {

@@ -92,7 +92,8 @@ fn a_full_disk_is_told_and_nothing_is_changed() {
     publish(&db, &[event("a")]);
     let limit = |pages: i64| {
         let queue = guard(&db.queue);
-        queue.writer.as_ref().unwrap().pragma_update(None, "max_page_count", pages).unwrap();
+        let Some(Connection::Sqlite(writer)) = &queue.writer else { panic!("the writer is away") };
+        writer.0.pragma_update(None, "max_page_count", pages).unwrap();
     };
     limit(1); // SQLite takes the present size instead.
     let note = "x".repeat(1_000_000);
@@ -119,7 +120,7 @@ fn a_full_disk_is_told_and_nothing_is_changed() {
 fn now_never_goes_back() {
     let directory = Directory::new();
     let clock = clock();
-    let db = Db::open(&directory.0, options(&clock, None)).unwrap();
+    let db = Db::open(&directory.location(), options(&clock, None)).unwrap();
     let now = |db: &Db| {
         db.write("test", Lane::Front, "tester", |tx| {
             tx.publish(&[event("a")])?;
@@ -134,7 +135,7 @@ fn now_never_goes_back() {
     clock.set(START);
     assert_eq!((now(&db), db.now()), (later, later));
     drop(db);
-    let db = Db::open(&directory.0, options(&clock, None)).unwrap();
+    let db = Db::open(&directory.location(), options(&clock, None)).unwrap();
     assert_eq!(now(&db), later, "also after a restart");
     clock.set(later.plus_days(1));
     assert_eq!(now(&db), later.plus_days(1));
@@ -144,7 +145,7 @@ fn now_never_goes_back() {
 fn positions_have_no_gaps_whoever_writes_and_fails() {
     let directory = Directory::new();
     let clock = clock();
-    let db = Db::open(&directory.0, options(&clock, None)).unwrap();
+    let db = Db::open(&directory.location(), options(&clock, None)).unwrap();
     let published = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for thread in 0..8 {
@@ -178,11 +179,11 @@ fn positions_have_no_gaps_whoever_writes_and_fails() {
 fn a_second_process_is_refused() {
     let directory = Directory::new();
     let first = directory.open();
-    let refused = Db::open(&directory.0, options(&clock(), None)).map(|_| ()).unwrap_err();
+    let refused = Db::open(&directory.location(), options(&clock(), None)).map(|_| ()).unwrap_err();
     assert_eq!((refused.code(), refused.kind()), ("data_directory_in_use", Kind::Unavailable));
     assert!(refused.detail().contains("--data"), "{}", refused.detail());
     publish(&first, &[event("a")]);
-    let beside = Db::open_beside(&directory.0, options(&clock(), None)).unwrap();
+    let beside = Db::open_beside(&directory.location(), options(&clock(), None)).unwrap();
     assert_eq!(beside.read(event_log::head).unwrap(), 1);
     drop((first, beside));
     assert_eq!(directory.open().head(), 1);

@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::{START, clock, event, int, options, publish};
 use crate::{Db, Lane};
 
-fn write<T>(db: &Db, work: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> T {
+fn write<T>(db: &Db, work: impl FnMut(&mut Tx<'_>) -> Result<T>) -> T {
     db.write("test", Lane::Back, "tester", work).unwrap()
 }
 

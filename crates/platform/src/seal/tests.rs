@@ -60,18 +60,21 @@ fn an_untouched_log_verifies_sealed_or_not() {
 #[test]
 fn any_changed_column_of_any_event_is_found_with_its_block() {
     let db = sealed();
-    let changes = [
-        "id = X'00000000000000000000000000000000'",
+    let id = format!("id = {}", db.bytes_literal("00000000000000000000000000000000"));
+    let mut changes = vec![
+        id.as_str(),
         "aggregatetype = 'other'",
         "aggregateid = 'other'",
         "type = 'other'",
         "payload = payload || ' '",
-        "payload = CAST(payload AS BLOB)",
         "occurred_at = occurred_at + 1",
         "shard = shard + 1",
         "actor = 'other'",
-        "actor = 'tester' || CAST(X'00' AS TEXT)",
     ];
+    if !db.is_shared() {
+        // Other databases keep a column's type and have no such text.
+        changes.extend(["payload = CAST(payload AS BLOB)", "actor = 'tester' || CAST(X'00' AS TEXT)"]);
+    }
     for change in changes {
         for (position, block) in
             [(1, "1 to 4096"), (4_096, "1 to 4096"), (4_097, "4097 to 8192"), (COUNT, "8193 to 10000")]
@@ -81,9 +84,10 @@ fn any_changed_column_of_any_event_is_found_with_its_block() {
         }
     }
     // Position 2 has a cause, position 1 a correlation: a null is not an empty text.
+    let cause = format!("causationid = {} WHERE position = 1", db.bytes_literal("00000000000000000000000000000000"));
     for change in [
         "causationid = NULL WHERE position = 2",
-        "causationid = X'' WHERE position = 1",
+        cause.as_str(),
         "correlationid = NULL WHERE position = 1",
         "correlationid = '' WHERE position = 2",
     ] {
@@ -114,7 +118,8 @@ fn a_changed_head_or_chain_is_found() {
         assert_eq!(words, format!("the log's head is {position}, but its last event is at position 10000"));
     }
     found(&db, "DELETE FROM outbox_event WHERE position > 9000");
-    for change in ["hash = X'00'", "previous_hash = X'00'"] {
+    for column in ["hash", "previous_hash"] {
+        let change = format!("{column} = {}", db.bytes_literal("00"));
         assert!(found(&db, &format!("UPDATE seal SET {change} WHERE last_position = 8192")).contains("4097 to 8192"));
     }
     found(&db, "DELETE FROM seal WHERE last_position = 4096");

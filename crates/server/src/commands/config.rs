@@ -1,6 +1,9 @@
 //! `alpes config`: every setting, its value and where it comes from. The page docs/config.md is made of the same table.
 
+use std::path::Path;
+
 use clap::CommandFactory as _;
+use platform::Location;
 use serde::Serialize;
 
 use crate::cli::{Cli, Common};
@@ -42,7 +45,11 @@ pub(crate) fn settings(environment: impl Fn(&str) -> Option<String>) -> Vec<Sett
             let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else { continue };
             let default =
                 argument.get_default_values().iter().filter_map(|value| value.to_str()).collect::<Vec<_>>().join(",");
-            let found = environment(variable);
+            // A URL may hold a password: what is shown is where it leads.
+            let found = environment(variable).map(|value| match variable {
+                "ALPES_DATABASE" => Location::parse(&value, Path::new(".")).map_or(value, |place| place.to_string()),
+                _ => value,
+            });
             settings.push(Setting {
                 command: command.get_name().to_owned(),
                 flag: argument.get_long().map_or_else(String::new, |long| format!("--{long}")),

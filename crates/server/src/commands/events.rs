@@ -40,7 +40,7 @@ pub(crate) fn run(common: &Common, command: &Command) -> anyhow::Result<()> {
         !(common.json && tail.follow),
         "--json prints one document, so it cannot follow; use GET /v1/events"
     );
-    let db = wiring::open_beside(&common.data)?;
+    let db = wiring::open_beside(&common.location()?)?;
     let types: Vec<&str> = tail.event_type.iter().map(String::as_str).collect();
     let head = db.read(event_log::head)?;
     let mut after = tail.after.unwrap_or_else(|| (head - i64::try_from(tail.lines).unwrap_or(i64::MAX)).max(0));

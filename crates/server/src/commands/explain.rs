@@ -15,7 +15,7 @@ pub(crate) struct Arguments {
 
 /// Prints the explanation.
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> {
-    let db = wiring::open_beside(&common.data)?;
+    let db = wiring::open_beside(&common.location()?)?;
     let explanation = db.read(|reader| commissions::explanation(reader, arguments.id))?;
     if common.json {
         return output::json(&explanation);

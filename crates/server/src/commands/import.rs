@@ -86,7 +86,7 @@ struct Refusal {
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<bool> {
     let name = arguments.file.display().to_string();
     let text = read(&arguments.file).with_context(|| format!("cannot read {name}"))?;
-    let db = wiring::open(&common.data)?;
+    let db = wiring::open(&common.location()?)?;
     let keys = CustomerKeys::load_or_create(&db)?;
     let bar = progress(u64::try_from(text.lines().count().saturating_sub(1))?);
     let report = rows(&db, &keys, arguments, &text, &bar)?;

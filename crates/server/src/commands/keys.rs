@@ -42,7 +42,7 @@ pub(crate) struct Revoke {
 
 /// Runs the subcommand.
 pub(crate) fn run(common: &Common, command: Command) -> anyhow::Result<()> {
-    let db = wiring::open_beside(&common.data)?;
+    let db = wiring::open_beside(&common.location()?)?;
     match command {
         Command::Create(create) => {
             let new = web::keys::NewKey::parse(&create.name, &create.scopes, create.expires_in_days)?;

@@ -15,12 +15,12 @@ use crate::{output, wiring};
 
 /// `alpes migrate`.
 pub(crate) fn migrate(common: &Common) -> anyhow::Result<()> {
-    wiring::open(&common.data)?;
+    wiring::open(&common.location()?)?;
     let count: usize = wiring::migrations().iter().map(|group| group.len()).sum();
     if common.json {
         return output::json(&serde_json::json!({ "migrations": count }));
     }
-    output::say!("{} is up to date: {count} migrations.", common.data.join("alpes.db").display());
+    output::say!("{} is up to date: {count} migrations.", common.location()?);
     Ok(())
 }
 

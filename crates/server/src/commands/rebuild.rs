@@ -9,7 +9,7 @@ use crate::{output, wiring};
 
 /// Empties the projection, reads every event again and compares.
 pub(crate) fn run(common: &Common) -> anyhow::Result<()> {
-    let db = Arc::new(wiring::open(&common.data)?);
+    let db = Arc::new(wiring::open(&common.location()?)?);
     let mut runner = Runner::new(reports::consumer());
     while runner.step(&db)? != Step::Idle {}
     let before = db.read(reports::content_digest)?;

@@ -19,7 +19,7 @@ pub(crate) struct Arguments {
 
 /// Tries it, and those behind it, again.
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> {
-    let db = wiring::open(&common.data)?;
+    let db = wiring::open(&common.location()?)?;
     let worker = Worker::new(Settings::default(), Arc::new(payments::gateways::sandbox::Sandbox::default()));
     let handled = worker.replay(&db, arguments.id)?;
     if common.json {

@@ -17,7 +17,7 @@ pub(crate) struct Finding<'a> {
 
 /// Runs every check; answers whether all is well.
 pub(crate) fn run(common: &Common) -> anyhow::Result<bool> {
-    let db = wiring::open_beside(&common.data)?;
+    let db = wiring::open_beside(&common.location()?)?;
     let checks = db.read(verify::checks)?;
     let well = checks.iter().all(|check| check.differences.is_empty());
     if common.json {

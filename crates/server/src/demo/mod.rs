@@ -8,14 +8,13 @@ mod plan;
 mod report;
 mod setup;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use conversions::CustomerKeys;
 use kernel::{Clock, Timestamp};
-use platform::Db;
+use platform::{Db, Location};
 
 use crate::cli::{Common, Listen};
 use crate::clock::{DemoClock, real_ids};
@@ -39,7 +38,7 @@ const QUEUE: usize = 8_192;
 
 /// Runs the demo; answers whether `verify` found everything well.
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<bool> {
-    let demo = Demo::open(&common.data)?;
+    let demo = Demo::open(&common.location()?)?;
     let before = demo.db.head();
     let outcome = demo.play(common.json)?;
     let added = demo.db.head() - before;
@@ -74,10 +73,10 @@ struct Outcome {
 }
 
 impl Demo {
-    fn open(directory: &Path) -> anyhow::Result<Self> {
+    fn open(location: &Location) -> anyhow::Result<Self> {
         let clock = Arc::new(DemoClock::at(instant("1998-07-15T00:00:00Z")));
         let time: Arc<dyn Clock> = clock.clone();
-        let db = Arc::new(Db::open(directory, wiring::options(time, real_ids(), None))?);
+        let db = Arc::new(Db::open(location, wiring::options(time, real_ids(), None))?);
         let keys = CustomerKeys::load_or_create(&db)?;
         Ok(Self { db, clock, keys })
     }

@@ -170,13 +170,15 @@ pub(super) fn print(
         outcome.delivery.deciding.as_secs_f64(),
         figures.database_bytes / 1_000_000
     );
-    let data = common.data.display();
+    let database = common.location()?;
+    // A server's URL holds a password, which is not repeated: it stands in the environment.
+    let option = if database.is_server() { String::new() } else { format!(" --data {}", common.data.display()) };
     say!(
         "\nThe API is at http://{address}/v1, its documentation at http://{address}/docs. Three commands to try next:"
     );
     say!("  curl 'http://{address}/v1/reports/summary?group_by=partner'");
-    say!("  alpes verify --data {data}");
-    say!("  alpes events tail --data {data}");
+    say!("  alpes verify{option}");
+    say!("  alpes events tail{option}");
     Ok(())
 }
 

@@ -79,7 +79,7 @@ fn partner(db: &Db, number: u32) -> Result<PartnerId> {
                 name: Label::new(format!("Partner {number}")).map_err(Fault::internal)?,
                 email: None,
                 country: None,
-                external_refs: vec![reference],
+                external_refs: vec![reference.clone()],
                 metadata: None,
             }
             .run(tx)?,
@@ -127,7 +127,7 @@ fn campaign(db: &Db) -> Result<CampaignId> {
             terms: first,
             owner_partner_id: None,
             tags: Vec::new(),
-            external_refs: vec![reference],
+            external_refs: vec![reference.clone()],
             metadata: None,
         }
         .run(tx)?;

@@ -95,7 +95,7 @@ macro_rules! actions {
             command: crate::extract::Command<crate::api::Because, { crate::auth::Scope::$scope as u8 }>,
         ) -> crate::problem::Reply {
             let status = axum::http::StatusCode::OK;
-            command.run(status, move |tx, because| $change(tx, id, $action, because.reason)).await
+            command.run(status, move |tx, because| $change(tx, id, $action, because.reason.clone())).await
         }
     )*};
 }
