@@ -8,6 +8,7 @@ mod bench;
 mod chaos;
 mod check;
 mod demo;
+mod deploy;
 mod docs;
 mod load;
 mod openapi;
