@@ -89,20 +89,26 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 pub(crate) fn ensure(root: &Path, services: &[Service]) -> Result<Vec<(String, String)>> {
     let base = base(root);
     let _lock = place::lock(&base)?;
-    for service in services {
-        if let Some(reason) = missing(root, *service) {
-            bail!("{} cannot run: {reason}", service.name());
-        }
-        let began = Instant::now();
-        let record = match Record::alive(&base, service.name()) {
-            Some(record) => record,
-            None => start(root, &base, *service)?,
-        };
-        let record = answering(&base, *service, record)?;
-        let seconds = began.elapsed().as_secs_f64();
-        println!("{:9} {} answers on port {} after {seconds:.1} s", service.name(), record.version, record.port);
+    let outcome = services.iter().try_for_each(|service| ensure_one(root, &base, *service));
+    // also of those that started before one failed
+    let variables = write_environment(&base)?;
+    outcome?;
+    Ok(variables)
+}
+
+fn ensure_one(root: &Path, base: &Path, service: Service) -> Result<()> {
+    if let Some(reason) = missing(root, service) {
+        bail!("{} cannot run: {reason}", service.name());
     }
-    write_environment(&base)
+    let began = Instant::now();
+    let record = match Record::alive(base, service.name()) {
+        Some(record) => record,
+        None => start(root, base, service)?,
+    };
+    let record = answering(base, service, record)?;
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{:9} {} answers on port {} after {seconds:.1} s", service.name(), record.version, record.port);
+    Ok(())
 }
 
 /// Why a service cannot run here: what to install.
@@ -221,28 +227,26 @@ fn write_environment(base: &Path) -> Result<Vec<(String, String)>> {
 fn status(base: &Path, as_json: bool) -> Result<()> {
     let mut document = serde_json::Map::new();
     for service in Service::ALL {
-        let record = Record::alive(base, service.name());
-        let line = match &record {
-            None => "does not run".to_owned(),
-            Some(record) => format!(
-                "{:9} pid {:>7}  port {:>5}  {:>5} MB  {}",
-                if service.answers(record).is_some() { "answers" } else { "is silent" },
-                record.pid,
-                record.port,
-                record.memory_kb() / 1_000,
-                record.version
-            ),
+        let name = service.name();
+        let Some(record) = Record::alive(base, name) else {
+            document.insert(name.to_owned(), json!({"running": false}));
+            if !as_json {
+                println!("{name:9} does not run");
+            }
+            continue;
         };
+        let answers = service.answers(&record).is_some();
+        let Record { pid, port, admin_port, version, .. } = &record;
+        let memory_kb = record.memory_kb();
         if !as_json {
-            println!("{:9} {line}", service.name());
+            let word = if answers { "answers" } else { "is silent" };
+            println!("{name:9} {word:9}  pid {pid:>7}  port {port:>5}  {:>5} MB  {version}", memory_kb / 1_000);
         }
-        let entry = record.map_or(json!({"running": false}), |record| {
-            json!({
-                "running": true, "answers": service.answers(&record).is_some(), "pid": record.pid, "port": record.port,
-                "admin_port": record.admin_port, "version": record.version, "memory_kb": record.memory_kb(),
-            })
+        let entry = json!({
+            "running": true, "answers": answers, "pid": pid, "port": port, "admin_port": admin_port,
+            "version": version, "memory_kb": memory_kb,
         });
-        document.insert(service.name().to_owned(), entry);
+        document.insert(name.to_owned(), entry);
     }
     if as_json {
         println!("{}", serde_json::to_string_pretty(&document)?);

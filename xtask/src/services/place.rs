@@ -15,6 +15,9 @@ use std::process::{Command, Stdio};
 /// take one between the choice and the service's start.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
+/// Marks a directory as one of ours, which may be removed with all that is in it.
+const MARK: &str = "throw-away";
+
 pub(super) struct Place {
     /// The service's directory: its record, its log and, where its user can reach it, its data.
     pub(super) home: PathBuf,
@@ -27,6 +30,7 @@ impl Place {
         Self::remove(base, name)?;
         let place = Self::of(base, name);
         std::fs::create_dir_all(&place.home).with_context(|| format!("creating {}", place.home.display()))?;
+        File::create(place.home.join(MARK))?;
         Ok(place)
     }
 
@@ -36,8 +40,14 @@ impl Place {
     }
 
     /// Removes all that a service wrote, wherever it lies.
+    ///
+    /// # Errors
+    /// When it did not write it: a wrong ALPES_SERVICES_DIR must not cost anybody a database.
     pub(super) fn remove(base: &Path, name: &str) -> Result<()> {
-        for folder in [base.join(name), elsewhere(base, name)] {
+        let home = base.join(name);
+        let is_ours = home.join(MARK).is_file() || std::fs::remove_dir(&home).is_ok() || !home.exists();
+        ensure!(is_ours, "{} is not a directory that cargo x services made", home.display());
+        for folder in [elsewhere(base, name), home] {
             if folder.exists() {
                 std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
             }
@@ -163,6 +173,23 @@ mod tests {
         let [one, two] = ["/a/one", "/a/two"].map(|base| elsewhere(Path::new(base), "postgres"));
         assert_ne!(one, two);
         assert_eq!(one.parent(), Some(std::env::temp_dir().as_path()));
+    }
+
+    #[test]
+    fn a_directory_of_somebody_else_is_not_removed() {
+        let base = std::env::temp_dir().join(format!("alpes-place-{}", std::process::id()));
+        let foreign = base.join("postgres");
+        std::fs::create_dir_all(foreign.join("data")).unwrap();
+        assert!(Place::remove(&base, "postgres").is_err());
+        assert!(Place::fresh(&base, "postgres").is_err());
+        assert!(foreign.join("data").is_dir());
+
+        let ours = Place::fresh(&base, "pulsar").unwrap().home;
+        std::fs::create_dir(ours.join("data")).unwrap();
+        assert!(Place::fresh(&base, "pulsar").is_ok() && !ours.join("data").exists());
+        Place::remove(&base, "pulsar").unwrap();
+        assert!(!ours.exists());
+        std::fs::remove_dir_all(&base).unwrap();
     }
 
     #[test]
