@@ -8,10 +8,12 @@ mod bench;
 mod chaos;
 mod check;
 mod demo;
+mod deploy;
 mod docs;
 mod load;
 mod openapi;
 mod process;
+mod services;
 mod sim;
 mod test;
 mod tidy;
@@ -52,6 +54,8 @@ enum Task {
     Bench(bench::Args),
     /// Kills, failing disks and overload, compared with a client's own synced journal
     Chaos(chaos::Args),
+    /// PostgreSQL, MariaDB and Pulsar for tests, as throw-away instances of this work tree
+    Services(services::Arguments),
     /// The load generator against a stub: what it adds to every measurement
     Load(load::Args),
 }
@@ -65,6 +69,7 @@ fn main() -> std::process::ExitCode {
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
+        Task::Services(arguments) => services::run(&arguments),
         Task::Load(arguments) => load::run(&arguments),
     };
     match result {

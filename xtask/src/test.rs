@@ -23,6 +23,7 @@ const STEPS: &[Step] = &[
     Step { name: "gates",      budget_minutes: 2,  needs: Some("strace"),     run: gates,      last_word: false },
     Step { name: "demo",       budget_minutes: 2,  needs: Some("python3"),    run: crate::demo::recomputed, last_word: false },
     Step { name: "openapi",    budget_minutes: 5,  needs: Some("schemathesis"), run: crate::openapi::conforms, last_word: false },
+    Step { name: "deploy",     budget_minutes: 5,  needs: Some("go"),         run: crate::deploy::readable, last_word: false },
 ];
 
 /// One proof.

@@ -1,0 +1,255 @@
+//! `cargo x services`: the databases and the broker that tests and measurements want, as throw-away instances of this
+//! work tree. They listen on loopback at free ports, sync like in production, and their data goes when they stop.
+//!
+//! Knows how to start, find again and end each of them. Must not know what is tested with them.
+//!
+//! To add one, write a file with `missing`, `prepare` and `answers`, and add it to [`Service`].
+
+mod daemon;
+mod environment;
+mod mariadb;
+mod place;
+mod postgres;
+mod pulsar;
+
+use crate::process::root;
+use anyhow::{Context as _, Result, bail};
+use daemon::Record;
+use place::Place;
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Somebody else's server that Alpes works with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Service {
+    Postgres,
+    Mariadb,
+    Pulsar,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "The data is thrown away: by `down`, and by an `up` after a crash. ALPES_SERVICES_DIR puts it \
+                        somewhere else than target/services.")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(clap::Subcommand)]
+enum Task {
+    /// Starts services, waits until each answers, and prints the environment variables that lead to them
+    ///
+    /// One that runs already is kept with its data. The variables are also written to target/services/environment.
+    Up {
+        /// Which ones [default: all]
+        services: Vec<Service>,
+    },
+    /// Stops services and removes their data
+    Down {
+        /// Which ones [default: all]
+        services: Vec<Service>,
+    },
+    /// Says of each service whether it runs, where, which version, and with how much memory
+    Status {
+        /// Print one JSON document
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What a service's own file hands over to be started.
+struct Prepared {
+    command: Command,
+    port: u16,
+    /// Of the administration's HTTP, where there is one.
+    admin_port: Option<u16>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let root = root()?;
+    match &arguments.task {
+        Task::Up { services } => {
+            let variables = ensure(&root, or_all(services))?;
+            println!();
+            variables.iter().for_each(|(name, value)| println!("{}", environment::line(name, value)));
+            println!("\nIn a shell: . {}", base(&root).join(environment::FILE).display());
+            Ok(())
+        }
+        Task::Down { services } => down(&base(&root), or_all(services)),
+        Task::Status { json } => status(&base(&root), *json),
+    }
+}
+
+/// The environment variables that lead to these services and to any other that runs; those that do not run are started.
+///
+/// # Errors
+/// When one is not installed, or does not answer in time.
+pub(crate) fn ensure(root: &Path, services: &[Service]) -> Result<Vec<(String, String)>> {
+    let base = base(root);
+    let _lock = place::lock(&base)?;
+    let outcome = services.iter().try_for_each(|service| ensure_one(root, &base, *service));
+    // also of those that started before one failed
+    let variables = write_environment(&base)?;
+    outcome?;
+    Ok(variables)
+}
+
+fn ensure_one(root: &Path, base: &Path, service: Service) -> Result<()> {
+    if let Some(reason) = missing(root, service) {
+        bail!("{} cannot run: {reason}", service.name());
+    }
+    let began = Instant::now();
+    let record = match Record::alive(base, service.name()) {
+        Some(record) => record,
+        None => start(root, base, service)?,
+    };
+    let record = answering(base, service, record)?;
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{:9} {} answers on port {} after {seconds:.1} s", service.name(), record.version, record.port);
+    Ok(())
+}
+
+/// Why a service cannot run here: what to install.
+pub(crate) fn missing(root: &Path, service: Service) -> Option<String> {
+    match service {
+        Service::Postgres => postgres::missing(),
+        Service::Mariadb => mariadb::missing(root),
+        Service::Pulsar => pulsar::missing(root),
+    }
+}
+
+impl Service {
+    const ALL: &[Self] = &[Self::Postgres, Self::Mariadb, Self::Pulsar];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Mariadb => "mariadb",
+            Self::Pulsar => "pulsar",
+        }
+    }
+
+    /// How long it may take from start to first answer.
+    fn patience(self) -> Duration {
+        Duration::from_secs(if self == Self::Pulsar { 180 } else { 60 })
+    }
+
+    /// The signal that ends it in an orderly way, without waiting for its clients.
+    fn farewell(self) -> &'static str {
+        // PostgreSQL takes TERM as "when the last client has left", and INT as "now".
+        if self == Self::Postgres { "INT" } else { "TERM" }
+    }
+
+    fn prepare(self, root: &Path, base: &Path) -> Result<Prepared> {
+        match self {
+            Self::Postgres => postgres::prepare(base),
+            Self::Mariadb => mariadb::prepare(root, base),
+            Self::Pulsar => pulsar::prepare(base),
+        }
+    }
+
+    /// Its version, once it really answers.
+    fn answers(self, record: &Record) -> Option<String> {
+        match self {
+            Self::Postgres => postgres::answers(record.port),
+            Self::Mariadb => mariadb::answers(record.port),
+            Self::Pulsar => pulsar::answers(record.admin_port?),
+        }
+    }
+}
+
+fn or_all(services: &[Service]) -> &[Service] {
+    if services.is_empty() { Service::ALL } else { services }
+}
+
+fn base(root: &Path) -> PathBuf {
+    std::env::var_os("ALPES_SERVICES_DIR").map_or_else(|| root.join("target/services"), |folder| root.join(folder))
+}
+
+fn start(root: &Path, base: &Path, service: Service) -> Result<Record> {
+    let log = Place::fresh(base, service.name())?.log;
+    let prepared = service.prepare(root, base).with_context(|| format!("{}; see {}", service.name(), log.display()))?;
+    Record::spawn(base, service.name(), prepared)
+}
+
+/// Waits for the first answer, and notes the version that it tells. What does not answer is ended, and its log is left.
+fn answering(base: &Path, service: Service, mut record: Record) -> Result<Record> {
+    let log = Place::of(base, service.name()).log;
+    let began = Instant::now();
+    loop {
+        if let Some(version) = service.answers(&record) {
+            record.version = version;
+            record.write(base, service.name())?;
+            return Ok(record);
+        }
+        let ended = !record.is_alive();
+        if ended || began.elapsed() > service.patience() {
+            record.stop(service.farewell())?;
+            let what = if ended { "ended before it answered" } else { "does not answer in time" };
+            bail!("{} {what}; the end of {}:\n{}", service.name(), log.display(), place::tail(&log, 20));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The first word of what a program prints, if it succeeds.
+fn first_word(mut command: Command) -> Option<String> {
+    let output = command.stdin(Stdio::null()).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).split_whitespace().next()?.to_owned())
+}
+
+fn down(base: &Path, services: &[Service]) -> Result<()> {
+    let _lock = place::lock(base)?;
+    for service in services {
+        match Record::alive(base, service.name()) {
+            Some(record) => {
+                let began = Instant::now();
+                let how = record.stop(service.farewell())?;
+                println!("{:9} {how} after {:.1} s", service.name(), began.elapsed().as_secs_f64());
+            }
+            None => println!("{:9} does not run", service.name()),
+        }
+        Place::remove(base, service.name())?;
+    }
+    write_environment(base)?;
+    Ok(())
+}
+
+fn write_environment(base: &Path) -> Result<Vec<(String, String)>> {
+    let running = Service::ALL.iter().filter_map(|service| Some((*service, Record::alive(base, service.name())?)));
+    let variables: Vec<_> = running.flat_map(|(service, record)| environment::variables(service, &record)).collect();
+    environment::write(base, &variables)?;
+    Ok(variables)
+}
+
+fn status(base: &Path, as_json: bool) -> Result<()> {
+    let mut document = serde_json::Map::new();
+    for service in Service::ALL {
+        let name = service.name();
+        let Some(record) = Record::alive(base, name) else {
+            document.insert(name.to_owned(), json!({"running": false}));
+            if !as_json {
+                println!("{name:9} does not run");
+            }
+            continue;
+        };
+        let answers = service.answers(&record).is_some();
+        let Record { pid, port, admin_port, version, .. } = &record;
+        let memory_kb = record.memory_kb();
+        if !as_json {
+            let word = if answers { "answers" } else { "is silent" };
+            println!("{name:9} {word:9}  pid {pid:>7}  port {port:>5}  {:>5} MB  {version}", memory_kb / 1_000);
+        }
+        let entry = json!({
+            "running": true, "answers": answers, "pid": pid, "port": port, "admin_port": admin_port,
+            "version": version, "memory_kb": memory_kb,
+        });
+        document.insert(name.to_owned(), entry);
+    }
+    if as_json {
+        println!("{}", serde_json::to_string_pretty(&document)?);
+    }
+    Ok(())
+}
