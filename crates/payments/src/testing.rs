@@ -11,7 +11,7 @@ use kernel::{
     Published as _, Result, Timestamp, problems,
 };
 use ledger::{Balance, Entry, EntryKind};
-use platform::{Db, DbOptions, Lane, Reader, Tx, event_log, published};
+use platform::{Db, DbOptions, Lane, Migration, Reader, Tx, event_log, published};
 
 use crate::create_payout::note;
 use crate::{CreatePayout, PaymentGateway, PayoutView, Settings, approve, check, step, submit, views};
@@ -50,6 +50,10 @@ pub(crate) fn everything(cut_off: Timestamp) -> CreatePayout {
     }
 }
 
+/// The published tables that payouts read belong to another context.
+const PARTNERS: &[Migration] =
+    &[Migration::new(10, "partners", include_str!("../../partners/migrations/0010_partners.sql"))];
+
 /// A world with the active partners 1 to 9.
 pub(crate) fn world() -> World {
     let clock = Arc::new(ManualClock::at(day(0)));
@@ -67,12 +71,9 @@ pub(crate) fn world() -> World {
         clock: Arc::clone(&clock) as _,
         ids: IdSource::from_number(1),
         hook: Some(Arc::new(hook)),
-        migrations: vec![platform::MIGRATIONS, ledger::MIGRATIONS, crate::MIGRATIONS],
+        migrations: vec![platform::MIGRATIONS, ledger::MIGRATIONS, PARTNERS, crate::MIGRATIONS],
     };
     let world = World { db: Db::for_test(options).unwrap(), clock, failing };
-    // Its owner is another context, whose migrations are not here.
-    let table = ["CREATE", " TABLE ", PartnerProfile::TABLE, " (doc_key BLOB PRIMARY KEY, doc TEXT NOT NULL)"].concat();
-    world.write("test", |tx| tx.execute(&table, &[]).map(|_| ())).unwrap();
     (1..=9).for_each(|number| world.set_state(partner(number), PartnerState::Active));
     world
 }

@@ -138,7 +138,7 @@ impl Connection {
     }
 
     /// Begins a write transaction. On a server it takes the head of the log first: whoever has it is alone, in all
-    /// processes, until the commit, exactly as the one writer of SQLite is (ADR 0010).
+    /// processes, until the commit, exactly as the one writer of SQLite is (ADR 0011).
     pub(crate) fn begin(&self) -> Result<Option<Head>, Failure> {
         match self {
             Self::Sqlite(connection) => connection.batch("BEGIN IMMEDIATE").map(|()| None),

@@ -1,7 +1,7 @@
 //! The database: one writer with two lanes, a pool of readers beside it, and what is counted about them. On SQLite a
 //! write transaction has the only write connection; WAL with `synchronous=FULL` means that a commit has been synced
 //! before it is answered. On a server each process has one write connection, and a transaction that writes has the log's
-//! head, so that there is one writer at a time in all processes (ADR 0010). It must not know a business word.
+//! head, so that there is one writer at a time in all processes (ADR 0011). It must not know a business word.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -635,5 +635,7 @@ impl Drop for Open<'_> {
     }
 }
 
+#[cfg(test)]
+mod server_tests;
 #[cfg(test)]
 mod tests;

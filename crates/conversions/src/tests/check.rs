@@ -51,13 +51,14 @@ fn every_planted_difference_is_found() {
         ("UPDATE customer_conversion SET first_purchase = 1 WHERE external_id = '2'", lists),
         ("DELETE FROM customer_conversion WHERE external_id = '3'", lists),
         (
-            "INSERT INTO customer_conversion SELECT customer_key, x'00000000000000000000000000000000', campaign_id, \
+            "INSERT INTO customer_conversion SELECT customer_key, {nobody}, campaign_id, \
              occurred_at, source, external_id, first_purchase FROM customer_conversion WHERE external_id = '3'",
             lists,
         ),
         ("UPDATE conversion SET refund_sum_minor = 0 WHERE external_id = '1'", refunds),
         ("DELETE FROM refund", refunds),
     ] {
+        let sql = &sql.replace("{nobody}", &world.db.bytes_literal("00000000000000000000000000000000"));
         assert!(found(&world, sql).contains(&expected), "{sql}: {:?}", found(&world, sql));
     }
     world.assert_verified();

@@ -124,7 +124,7 @@ impl App {
             web::MIGRATIONS,
         ];
         let ids = IdSource::from_number(1);
-        let db = Db::for_test(DbOptions { clock: clock.clone(), ids, hook: options.hook, migrations });
+        let db = Db::in_memory(DbOptions { clock: clock.clone(), ids, hook: options.hook, migrations });
         let db = Arc::new(db.unwrap());
         let (intake, mut committer) = web::Intake::new(options.capacity_facts);
         let state = web::State::new(web::Services {

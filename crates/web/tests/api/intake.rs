@@ -21,7 +21,7 @@ impl Bench {
     fn new(capacity_facts: usize, hook: Option<Hook>) -> Self {
         let clock = Arc::new(ManualClock::at(Timestamp::from_micros(NOW)));
         let migrations = vec![platform::MIGRATIONS, campaigns::MIGRATIONS, conversions::MIGRATIONS];
-        let db = Db::for_test(DbOptions { clock, ids: IdSource::from_number(1), hook, migrations }).unwrap();
+        let db = Db::in_memory(DbOptions { clock, ids: IdSource::from_number(1), hook, migrations }).unwrap();
         let customers = conversions::CustomerKeys::load_or_create(&db).unwrap();
         let (intake, committer) = Intake::new(capacity_facts);
         Self { db, customers, intake, committer }
