@@ -1,6 +1,7 @@
 //! The vocabulary that every other crate speaks: typed ids, money, time, text with limits, faults, events, life-cycle
 //! tables. It is pure: it must not know databases, HTTP, clocks, threads or any business rule of one context.
 
+mod cloud_event;
 mod event;
 mod fault;
 mod id;
@@ -9,6 +10,7 @@ mod money;
 mod text;
 mod time;
 
+pub use cloud_event::CloudEvent;
 pub use event::{Descriptor, Event, EventRecord, NewEvent, Published, describe};
 pub use fault::{Fault, FieldError, Kind, PROBLEMS, Problem, Result, problems};
 pub use id::{

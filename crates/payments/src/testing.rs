@@ -8,7 +8,7 @@ use events::commissions::{Accrued, Approved, CommissionState, PayoutStarted, Rev
 use events::partners::{PartnerProfile, PartnerState};
 use kernel::{
     CampaignId, CommissionId, ConversionId, Currency, Fault, IdSource, ManualClock, NewEvent, PartnerId, PayoutId,
-    Published as _, Result, Timestamp, problems,
+    Result, Timestamp, problems,
 };
 use ledger::{Balance, Entry, EntryKind};
 use platform::{Db, DbOptions, Lane, Migration, Reader, Tx, event_log, published};

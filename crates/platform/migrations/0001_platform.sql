@@ -79,3 +79,12 @@ CREATE TABLE seal (
     hash          {bytes} NOT NULL,
     sealed_at     {int} NOT NULL
 );
+
+-- Who does a work that one process at a time does: a consumer, the timers, a relay. The token grows with every change of
+-- hands; an effect that names an old one is refused. Rows stay.
+CREATE TABLE lease (
+    name       {word} NOT NULL PRIMARY KEY,
+    holder     {key} NOT NULL,
+    token      {int} NOT NULL,
+    expires_at {int} NOT NULL
+) {clustered};

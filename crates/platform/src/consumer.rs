@@ -2,7 +2,7 @@
 //! once. A consumer sees a slice of events in order; any split of the log into slices must end in the same state. It
 //! must not know what the events mean.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kernel::{DeadLetterId, EventRecord, Fault, Kind, Result, problems};
@@ -10,7 +10,8 @@ use kernel::{DeadLetterId, EventRecord, Fault, Kind, Result, problems};
 use crate::db::{Db, Lane};
 use crate::dead_letters;
 use crate::event_log;
-use crate::sql::{OnDuplicate, Reader};
+use crate::lease::{self, Fence};
+use crate::sql::{OnDuplicate, Reader, Value};
 use crate::tx::Tx;
 
 /// What a consumer does with a slice: everything inside the transaction, nothing outside.
@@ -49,12 +50,14 @@ pub struct Runner {
     passed: i64,
     /// The cursor as this runner last saw or stored it.
     stored: i64,
+    /// The right to run this consumer, where several processes could.
+    pub fence: Option<Fence>,
 }
 
 impl Runner {
     /// A driver with the largest slices.
     pub const fn new(consumer: Consumer) -> Self {
-        Self { consumer, slice: LARGEST_SLICE, passed: 0, stored: 0 }
+        Self { consumer, slice: LARGEST_SLICE, passed: 0, stored: 0, fence: None }
     }
 
     /// How far it has come, including what it passed over.
@@ -119,6 +122,9 @@ impl Runner {
     fn transact(&mut self, db: &Db, end: i64, mut effect: impl FnMut(&Self, &mut Tx<'_>) -> Result<()>) -> Result<()> {
         let name = self.consumer.name;
         db.write(name, Lane::Back, "system", |tx| {
+            if let Some(fence) = &self.fence {
+                lease::require(tx, fence)?;
+            }
             if position(tx, name)? != self.stored {
                 let detail = format!("the cursor of {name} was moved by somebody else; it is read again");
                 return Err(Fault::new(&problems::UNAVAILABLE, detail));
@@ -194,6 +200,20 @@ impl Runner {
     }
 }
 
+/// Stores how far these runners have come, also over what they only passed over, so that other processes can show it.
+/// Whoever calls it holds the consumers' leases: a runner whose cursor was moved by somebody else is left out.
+pub fn note<'r>(tx: &mut Tx<'_>, runners: impl Iterator<Item = &'r mut Runner>) -> Result<()> {
+    let stored: BTreeMap<String, i64> = positions(tx)?.into_iter().collect();
+    let is_ahead = |runner: &&mut Runner| {
+        runner.passed > runner.stored && stored.get(runner.name()).copied().unwrap_or(0) == runner.stored
+    };
+    let ahead: Vec<(&str, i64)> =
+        runners.filter(is_ahead).map(|runner| (runner.consumer.name, runner.passed)).collect();
+    let rows: Vec<[Value<'_>; 3]> =
+        ahead.iter().map(|&(name, position)| [name.into(), 0.into(), position.into()]).collect();
+    store(tx, &rows)
+}
+
 /// Gives up on one dead letter and lets those behind it wait for a replay. Fault: `dead_letter_not_found`.
 pub fn skip(tx: &mut Tx<'_>, id: DeadLetterId) -> Result<()> {
     dead_letters::open(tx, id)?;
@@ -224,14 +244,14 @@ pub fn reset(tx: &mut Tx<'_>, consumer: &str) -> Result<()> {
     advance(tx, consumer, 0)
 }
 
-fn advance(tx: &mut Tx<'_>, consumer: &str, position: i64) -> Result<()> {
-    let row = [consumer.into(), 0.into(), position.into()];
-    tx.insert(
-        "consumer_cursor",
-        ["consumer", "shard", "position"],
-        &[row],
-        OnDuplicate::Replace { key: &["consumer", "shard"] },
-    )
+/// Sets a cursor.
+pub(crate) fn advance(tx: &mut Tx<'_>, consumer: &str, position: i64) -> Result<()> {
+    store(tx, &[[consumer.into(), 0.into(), position.into()]])
+}
+
+fn store(tx: &mut Tx<'_>, rows: &[[Value<'_>; 3]]) -> Result<()> {
+    let replace = OnDuplicate::Replace { key: &["consumer", "shard"] };
+    tx.insert("consumer_cursor", ["consumer", "shard", "position"], rows, replace)
 }
 
 #[cfg(test)]

@@ -224,9 +224,10 @@ impl Db {
         matches!(self.place, Some(Place::Postgres(_) | Place::Mysql(_)))
     }
 
-    /// Asks a shared database how far its log has come, and wakes whoever waits for that.
+    /// Asks the database how far its log has come, because other processes write to it too, and wakes whoever waits for
+    /// that.
     pub fn look_at_head(&self) -> Result<i64> {
-        if self.is_shared() {
+        if self.place.is_some() {
             let (position, known_at) = self.read(head)?;
             self.known_at.fetch_max(known_at, Ordering::SeqCst);
             self.saw(position);

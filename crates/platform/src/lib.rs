@@ -13,11 +13,14 @@ pub mod event_log;
 #[cfg(any(test, feature = "testing"))]
 mod for_test;
 pub mod idempotency;
+mod json_lines;
+pub mod lease;
 mod location;
 pub mod migrations;
 mod page;
 pub mod parking;
 pub mod published;
+mod relay;
 pub mod seal;
 mod sink;
 mod sql;
@@ -27,9 +30,11 @@ mod tx;
 
 pub use consumer::{Consumer, Runner, Step};
 pub use db::{Db, DbOptions, Hook, Lane, Stats, Turn};
+pub use json_lines::JsonLines;
 pub use location::Location;
 pub use migrations::Migration;
 pub use page::{Listing, Page, Paged};
+pub use relay::Relay;
 pub use sink::Sink;
 pub use sql::{OnDuplicate, Reader, Row, Value};
 pub use tx::Tx;
@@ -50,5 +55,13 @@ pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "platform", include_str
 
 /// This crate's entries of the catalogue of problems.
 pub fn problems() -> Vec<&'static kernel::Problem> {
-    [db::PROBLEMS, connection::PROBLEMS, location::PROBLEMS, idempotency::PROBLEMS, dead_letters::PROBLEMS].concat()
+    [
+        db::PROBLEMS,
+        connection::PROBLEMS,
+        location::PROBLEMS,
+        lease::PROBLEMS,
+        idempotency::PROBLEMS,
+        dead_letters::PROBLEMS,
+    ]
+    .concat()
 }

@@ -69,6 +69,10 @@ enum Command {
     Explain(commands::explain::Arguments),
     /// Check everything on the live database: log, seal, ledger, every decision, every commission
     Verify,
+    /// Show how far everything has come, and which process does what
+    Status,
+    /// Take the events of the log to sinks
+    Relay(commands::relay::Arguments),
     /// Build the reports again from the events
     Rebuild,
     /// Try a dead letter, and those behind it, again
@@ -117,6 +121,8 @@ pub fn run() -> ExitCode {
         Command::Events(command) => commands::events::run(&common, &command).map(|()| true),
         Command::Explain(arguments) => commands::explain::run(&common, &arguments).map(|()| true),
         Command::Verify => commands::verify::run(&common),
+        Command::Status => commands::status::run(&common).map(|()| true),
+        Command::Relay(arguments) => commands::relay::run(&common, &arguments).map(|()| true),
         Command::Rebuild => commands::rebuild::run(&common).map(|()| true),
         Command::Replay(arguments) => commands::replay::run(&common, &arguments).map(|()| true),
         Command::Keys(command) => commands::keys::run(&common, command).map(|()| true),

@@ -1,5 +1,5 @@
-//! `alpes serve`: the loops. One thread commits what intake hands over, one reacts, one moves the write-ahead log into
-//! the database file; the API runs beside them. SIGTERM drains all of it within ten seconds.
+//! `alpes serve`: starts the loops that the process's roles ask for, and the API beside them. SIGTERM drains all of it
+//! within ten seconds.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use platform::Db;
+use platform::{Db, Relay};
 
 use crate::cli::{Common, Listen};
+use crate::duties::{self, Duties, Role};
+use crate::loops;
+use crate::sinks::Sinks;
 use crate::wiring::{self, Settings};
-use crate::worker::Worker;
+use crate::worker::{self, Worker};
 
 /// What `serve` takes.
 #[derive(Args, Clone)]
@@ -29,9 +32,18 @@ pub(crate) struct Arguments {
     /// Facts that may wait to be recorded; above it clients get 429
     #[arg(long, default_value_t = 8_192, env = "ALPES_INTAKE_QUEUE", value_name = "FACTS")]
     intake_queue: usize,
-    /// Record only, react to nothing (for measuring)
-    #[arg(long, hide = true)]
-    no_reactions: bool,
+    /// What this process does; several processes can share the work over one server database
+    #[arg(
+        long,
+        env = "ALPES_ROLES",
+        value_name = "ROLES",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "api,console,reactors,relay,timers"
+    )]
+    roles: Vec<Role>,
+    #[command(flatten)]
+    sinks: Sinks,
     /// Requests per transaction at most (for measuring)
     #[arg(long, hide = true, default_value_t = web::LARGEST_BATCH)]
     batch: usize,
@@ -49,12 +61,35 @@ impl Arguments {
 
 /// Runs until SIGTERM or Ctrl-C.
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> {
-    let db = Arc::new(wiring::open(&common.location()?)?);
+    let location = common.location()?;
+    let missing = [Role::Api, Role::Reactors, Role::Timers].iter().find(|role| !arguments.roles.contains(role));
+    if let (false, Some(missing)) = (location.is_server(), missing) {
+        tracing::warn!(?missing, "nobody else can do this: a SQLite file belongs to one process");
+    }
+    let db = Arc::new(wiring::open(&location)?);
     let settings = arguments.settings();
     let gateway = Arc::new(payments::gateways::sandbox::Sandbox::default());
     let worker = Worker::new(settings, gateway);
-    let service = Service::start(db, settings, worker, arguments)?;
+    let load = Load {
+        intake_queue: arguments.intake_queue,
+        batch: arguments.batch,
+        roles: arguments.roles.clone(),
+        relays: if arguments.roles.contains(&Role::Relay) { arguments.sinks.open()? } else { Vec::new() },
+    };
+    let service = Service::start(db, settings, worker, load)?;
     service.serve(arguments.listen.address(), web::Access::Keys)
+}
+
+/// What a process takes on.
+pub(crate) struct Load {
+    /// Facts that may wait to be recorded.
+    pub(crate) intake_queue: usize,
+    /// Requests per transaction at most.
+    pub(crate) batch: usize,
+    /// What it does.
+    pub(crate) roles: Vec<Role>,
+    /// Where it takes events.
+    pub(crate) relays: Vec<Relay>,
 }
 
 /// How far the consumers have come, for whoever waits for them.
@@ -65,11 +100,18 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    fn tell(&self, progress: web::Progress) {
+    /// Takes note of how far consumers have come; nobody goes back.
+    pub(crate) fn tell(&self, positions: &[(&'static str, i64)]) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        for &(name, position) in positions {
+            match progress.positions.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => *known = position.max(*known),
+                None => progress.positions.push((name, position)),
+            }
+        }
         if let Some(api) = self.api.get() {
             api.set_progress(progress.clone());
         }
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
 
     /// The consumers' positions, as last told.
@@ -86,48 +128,49 @@ pub(crate) struct Service {
     progress: Arc<Told>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    api: bool,
 }
 
 impl Service {
     /// Starts the loops.
-    pub(crate) fn start(
-        db: Arc<Db>,
-        settings: Settings,
-        worker: Worker,
-        arguments: &Arguments,
-    ) -> anyhow::Result<Self> {
-        Self::start_with(db, settings, worker, arguments.intake_queue, arguments.batch, !arguments.no_reactions)
-    }
-
-    pub(crate) fn start_with(
-        db: Arc<Db>,
-        settings: Settings,
-        worker: Worker,
-        queue: usize,
-        batch: usize,
-        reactions: bool,
-    ) -> anyhow::Result<Self> {
-        let (intake, mut committer) = web::Intake::new(queue);
-        committer.max_batch = batch;
+    pub(crate) fn start(db: Arc<Db>, settings: Settings, worker: Worker, load: Load) -> anyhow::Result<Self> {
+        let (intake, mut committer) = web::Intake::new(load.intake_queue);
+        committer.max_batch = load.batch;
         let progress = Arc::new(Told::default());
-        progress.tell(web::Progress { positions: worker.positions() });
+        progress.tell(&worker.positions());
         let stop = Arc::new(AtomicBool::new(false));
+        let holder = duties::holder(&db);
+        let (reactors, timers) = (load.roles.contains(&Role::Reactors), load.roles.contains(&Role::Timers));
+        let api = load.roles.contains(&Role::Api);
         let mut threads = Vec::new();
-        threads.push(spawn("intake", {
+        let mut spawn = |name: &str, work: Box<dyn FnOnce(&Db, &AtomicBool) + Send>| -> anyhow::Result<()> {
             let (db, stop) = (db.clone(), stop.clone());
-            move || commit_loop(&db, committer, &stop)
-        })?);
-        if reactions {
-            threads.push(spawn("reactions", {
-                let (db, stop, told) = (db.clone(), stop.clone(), progress.clone());
-                move || react_loop(&db, worker, &told, &stop)
-            })?);
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            threads.push(thread.spawn(move || work(&db, &stop))?);
+            Ok(())
+        };
+        if api {
+            spawn("intake", Box::new(move |db, stop| loops::commit(db, committer, stop)))?;
         }
-        threads.push(spawn("checkpoint", {
-            let (db, stop) = (db.clone(), stop.clone());
-            move || checkpoint_loop(&db, &stop)
-        })?);
-        Ok(Self { db, intake, settings, progress, stop, threads })
+        if reactors || timers {
+            let mut wanted = Vec::new();
+            wanted.extend(worker.positions().iter().filter(|_| reactors).map(|(name, _)| (*name).to_owned()));
+            wanted.extend(timers.then(|| worker::TIMERS.to_owned()));
+            let duties = (db.is_shared() || !reactors || !timers).then(|| Duties::new(holder.clone(), wanted));
+            let told = progress.clone();
+            spawn("reactions", Box::new(move |db, stop| loops::react(db, worker, duties, &told, stop)))?;
+        }
+        for relay in load.relays {
+            let duties = Duties::new(holder.clone(), vec![relay.name().to_owned()]);
+            spawn("relay", Box::new(move |db, stop| loops::relay(db, relay, duties, stop)))?;
+        }
+        if db.is_shared() {
+            let told = progress.clone();
+            spawn("watch", Box::new(move |db, stop| loops::watch(db, &told, stop)))?;
+        } else {
+            spawn("checkpoint", Box::new(loops::checkpoint))?;
+        }
+        Ok(Self { db, intake, settings, progress, stop, threads, api })
     }
 
     /// The way in for facts.
@@ -163,11 +206,13 @@ impl Service {
         })?;
         state.set_progress(web::Progress { positions: self.progress.positions() });
         let _ = self.progress.api.set(state.clone());
+        let api = self.api;
         let outcome: anyhow::Result<()> = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind(address).await;
             let listener = listener.with_context(|| format!("cannot listen on {address}; choose another --port"))?;
             tracing::info!(%address, docs = %format!("http://{address}/docs"), "alpes is ready");
-            let served = axum::serve(listener, web::router(state)).with_graceful_shutdown(signalled());
+            let router = if api { web::router(state) } else { web::operations(state) };
+            let served = axum::serve(listener, router).with_graceful_shutdown(signalled());
             // A connection that stays open must not hold the process: the drain ends after ten seconds.
             tokio::select! {
                 served = served => served.context("the API stopped"),
@@ -191,72 +236,6 @@ impl Service {
             tracing::warn!(%fault, "the last checkpoint failed; the next start does it");
         }
         tracing::info!("alpes has stopped");
-    }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
-    Ok(std::thread::Builder::new().name(name.to_owned()).spawn(work)?)
-}
-
-fn commit_loop(db: &Db, mut committer: web::Committer, stop: &AtomicBool) {
-    loop {
-        let committed = committer.step(db, Duration::from_millis(100));
-        if committed == 0 && stop.load(Ordering::SeqCst) {
-            return;
-        }
-    }
-}
-
-/// The timers are looked at this often.
-const TEND_EVERY: Duration = Duration::from_millis(100);
-/// How long reactions rest after a round while intake waits for the writer.
-const YIELD_TO_INTAKE: Duration = Duration::from_millis(10);
-/// A reaction's transaction aims at this, so that intake never waits long for the writer.
-const SLICE_AIM: Duration = Duration::from_millis(5);
-
-#[expect(clippy::disallowed_methods, reason = "the loop measures how long a slice takes")]
-fn react_loop(db: &Db, mut worker: Worker, told: &Told, stop: &AtomicBool) {
-    let mut tended = std::time::Instant::now().checked_sub(TEND_EVERY);
-    let mut pause = Duration::ZERO;
-    while !stop.load(Ordering::SeqCst) {
-        let head = db.head();
-        let outcome = worker.react_within(db, SLICE_AIM).and_then(|moved| {
-            told.tell(web::Progress { positions: worker.positions() });
-            let due = tended.is_none_or(|tended| tended.elapsed() >= TEND_EVERY);
-            let tended_something = due && worker.tend(db)?;
-            if due && !tended_something {
-                tended = Some(std::time::Instant::now());
-            }
-            Ok(moved || tended_something)
-        });
-        match outcome {
-            Ok(true) => {
-                pause = Duration::ZERO;
-                // Intake first: while it keeps the writer busy, reactions leave it the processors too.
-                if db.is_front_waiting() {
-                    std::thread::sleep(YIELD_TO_INTAKE);
-                }
-            }
-            Ok(false) => {
-                pause = Duration::ZERO;
-                db.wait_past(head, TEND_EVERY);
-            }
-            Err(fault) => {
-                pause = (pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(5));
-                tracing::warn!(%fault, ?pause, "reactions wait and try again");
-                std::thread::sleep(pause);
-            }
-        }
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the loop waits between checkpoints")]
-fn checkpoint_loop(db: &Db, stop: &AtomicBool) {
-    while !stop.load(Ordering::SeqCst) {
-        if let Err(fault) = db.checkpoint() {
-            tracing::warn!(%fault, "a checkpoint failed and is tried again");
-        }
-        std::thread::sleep(Duration::from_millis(250));
     }
 }
 

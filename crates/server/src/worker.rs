@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use kernel::{Fault, Result};
 use payments::PaymentGateway;
-use platform::{Db, Lane, Runner, Step, idempotency, seal};
+use platform::lease::Fence;
+use platform::{Db, Lane, Runner, Step, Tx, consumer, idempotency, seal};
 
 use crate::wiring::{Settings, consumers};
 
@@ -23,13 +24,37 @@ pub struct Worker {
     gateway: Arc<dyn PaymentGateway>,
     settings: Settings,
     tends: u64,
+    /// On a shared database a consumer runs, and time is looked at, only where the lease is.
+    leased: bool,
+    tends_timers: bool,
+}
+
+/// The name of the lease on everything that time brings.
+pub(crate) const TIMERS: &str = "timers";
+
+fn running(runners: &mut [Runner], leased: bool) -> impl Iterator<Item = &mut Runner> {
+    runners.iter_mut().filter(move |runner| !leased || runner.fence.is_some())
 }
 
 impl Worker {
     /// A worker with every consumer.
     pub fn new(settings: Settings, gateway: Arc<dyn PaymentGateway>) -> Self {
         let runners = consumers(settings).into_iter().map(Runner::new).collect();
-        Self { runners, gateway, settings, tends: 0 }
+        Self { runners, gateway, settings, tends: 0, leased: false, tends_timers: true }
+    }
+
+    /// From now on only what it holds a lease on is done.
+    pub(crate) fn hold(&mut self, held: &[Fence]) {
+        self.leased = true;
+        self.tends_timers = held.iter().any(|fence| fence.name == TIMERS);
+        for runner in &mut self.runners {
+            runner.fence = held.iter().find(|fence| fence.name == runner.name()).cloned();
+        }
+    }
+
+    /// Stores how far the consumers have come that it runs.
+    pub(crate) fn note(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+        consumer::note(tx, self.runners.iter_mut().filter(|runner| runner.fence.is_some()))
     }
 
     /// The consumers, to step one at a time or to choose their slices.
@@ -37,15 +62,16 @@ impl Worker {
         &mut self.runners
     }
 
-    /// How far each consumer has come.
+    /// How far each consumer has come that runs here.
     pub fn positions(&self) -> Vec<(&'static str, i64)> {
-        self.runners.iter().map(|runner| (runner.name(), runner.position())).collect()
+        let running = self.runners.iter().filter(|runner| !self.leased || runner.fence.is_some());
+        running.map(|runner| (runner.name(), runner.position())).collect()
     }
 
     /// Lets every consumer handle one slice; answers whether any had something to do.
     pub fn react(&mut self, db: &Db) -> Result<bool> {
         let mut moved = false;
-        for runner in &mut self.runners {
+        for runner in running(&mut self.runners, self.leased) {
             moved |= runner.step(db)? != Step::Idle;
         }
         Ok(moved)
@@ -56,7 +82,7 @@ impl Worker {
     #[expect(clippy::disallowed_methods, reason = "measures how long a slice takes")]
     pub fn react_within(&mut self, db: &Db, aim: std::time::Duration) -> Result<bool> {
         let mut moved = false;
-        for runner in &mut self.runners {
+        for runner in running(&mut self.runners, self.leased) {
             let began = std::time::Instant::now();
             moved |= runner.step(db)? != Step::Idle;
             if began.elapsed() > aim && db.is_front_waiting() {
@@ -70,6 +96,9 @@ impl Worker {
 
     /// What time brings: ended holds, payouts, the seal, roll-ups, the sweep. Answers whether there was anything.
     pub fn tend(&mut self, db: &Db) -> Result<bool> {
+        if !self.tends_timers {
+            return Ok(false);
+        }
         let ended = self.end_holds(db)?;
         let paid = self.pay(db)?;
         let sealed = self.seal(db)?;
@@ -123,7 +152,7 @@ impl Worker {
 
     /// Tries a dead letter and those behind it again. Faults: `dead_letter_not_found`, and that of the failing letter.
     pub fn replay(&self, db: &Db, id: kernel::DeadLetterId) -> Result<usize> {
-        let owner = db.read(|reader| platform::consumer::owner(reader, id))?;
+        let owner = db.read(|reader| consumer::owner(reader, id))?;
         let runner = self.runners.iter().find(|runner| runner.name() == owner);
         runner.ok_or_else(|| Fault::internal(format!("there is no consumer {owner}")))?.replay(db, id)
     }

@@ -232,6 +232,8 @@ struct Batch {
 
 impl Batch {
     fn write(&mut self, tx: &mut Tx<'_>, jobs: &mut [Job]) -> Result<Vec<Result<Outcome>>> {
+        // A transaction that a server ended in the middle runs again as a whole.
+        self.give_back(jobs);
         let mut settled = jobs.iter().map(|job| earlier(tx, job)).collect::<Result<Vec<_>>>()?;
         for (job, settled) in jobs.iter_mut().zip(&settled) {
             self.given.push(if settled.is_some() { 0 } else { job.facts.len() });
@@ -263,9 +265,9 @@ impl Batch {
         Ok(outcomes)
     }
 
-    fn give_back(self, jobs: &mut [Job]) {
-        let mut facts = self.facts.into_iter();
-        for (job, given) in jobs.iter_mut().zip(self.given) {
+    fn give_back(&mut self, jobs: &mut [Job]) {
+        let mut facts = std::mem::take(&mut self.facts).into_iter();
+        for (job, given) in jobs.iter_mut().zip(std::mem::take(&mut self.given)) {
             job.facts.extend(facts.by_ref().take(given));
         }
     }

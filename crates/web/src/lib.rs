@@ -21,6 +21,7 @@ use kernel::Problem;
 use platform::Migration;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use api::Statistics;
 pub use auth::{Access, Scope};
 pub use intake::{Answer, Committer, Intake, Job, LARGEST_BATCH, Outcome};
 pub use openapi::document as openapi;
@@ -33,8 +34,17 @@ pub const MIGRATIONS: &[Migration] = &[Migration::new(70, "web", include_str!(".
 /// The whole HTTP interface.
 pub fn router(state: State) -> Router {
     let (routes, _) = api::routes().split_for_parts();
+    observed(routes.merge(api::pages()), state)
+}
+
+/// What a process answers that does not serve the API: health and metrics.
+pub fn operations(state: State) -> Router {
+    let (routes, _) = api::operations().split_for_parts();
+    observed(routes, state)
+}
+
+fn observed(routes: Router<State>, state: State) -> Router {
     routes
-        .merge(api::pages())
         .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(from_fn_with_state(state.clone(), observe::observe))
         .with_state(state)

@@ -38,7 +38,7 @@ pub(super) fn ratio(context: &Context) -> Result<Readings> {
 }
 
 fn intake(context: &Context, name: &str, count: u64) -> Result<(f64, serde_json::Value)> {
-    let (_, running, scene) = context.scene(name, &Start::with(&["--no-reactions"]))?;
+    let (_, running, scene) = context.scene(name, &Start::with(&["--roles", "api"]))?;
     let recorded = record(&scene, "bare", count)?;
     running.stop()?;
     Ok(recorded)

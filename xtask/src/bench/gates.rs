@@ -110,7 +110,7 @@ pub(super) fn check(context: &Context) -> Result<()> {
 fn measure(context: &Context) -> Result<Vec<f64>> {
     let alpes = Alpes::fresh(&context.binary, &context.data.join("gates"))?;
     let trace = Trace::beside(&alpes);
-    let running = alpes.serve_with_key(&trace.start(&["--no-reactions"]))?;
+    let running = alpes.serve_with_key(&trace.start(&["--roles", "api"]))?;
     let scene = crate::load::scene::Scene::create(running.control.clone(), 30)?;
     let key = running.control.key.clone();
     let before = trace.counts(&running)?;
@@ -141,7 +141,7 @@ pub(super) fn syncs(context: &Context) -> Result<Readings> {
     ensure!(has_strace(), "counting syncs needs strace");
     let alpes = Alpes::fresh(&context.binary, &context.data.join("syncs"))?;
     let trace = Trace::beside(&alpes);
-    let running = alpes.serve_with_key(&trace.start(&["--no-reactions"]))?;
+    let running = alpes.serve_with_key(&trace.start(&["--roles", "api"]))?;
     let scene = crate::load::scene::Scene::create(running.control.clone(), 30)?;
     let mut per_request = Vec::new();
     for (number, connections) in [1, super::intake::CONNECTIONS].into_iter().enumerate() {

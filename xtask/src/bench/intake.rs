@@ -23,7 +23,7 @@ pub(super) fn single(context: &Context) -> Result<Readings> {
     let (reacting, alone) = in_turn(
         context,
         || saturate(context, "single", &[], 1, CONNECTIONS),
-        || saturate(context, "single-alone", &["--no-reactions"], 1, CONNECTIONS),
+        || saturate(context, "single-alone", &["--roles", "api"], 1, CONNECTIONS),
     )?;
     let ((reacting, behind), (alone, _)) = (reacting, alone);
     Ok(Readings {
@@ -36,7 +36,7 @@ pub(super) fn single(context: &Context) -> Result<Readings> {
 pub(super) fn bulk(context: &Context) -> Result<Readings> {
     let (alone, reacting) = in_turn(
         context,
-        || saturate(context, "bulk", &["--no-reactions"], PER_BULK, BULK_CONNECTIONS),
+        || saturate(context, "bulk", &["--roles", "api"], PER_BULK, BULK_CONNECTIONS),
         || saturate(context, "bulk-reacting", &[], PER_BULK, BULK_CONNECTIONS),
     )?;
     let ((alone, _), (reacting, _)) = (alone, reacting);
@@ -87,8 +87,8 @@ pub(super) fn open(context: &Context) -> Result<Readings> {
 pub(super) fn one_transaction(context: &Context) -> Result<Readings> {
     let (batched, each) = in_turn(
         context,
-        || saturate(context, "batched", &["--no-reactions"], 1, CONNECTIONS),
-        || saturate(context, "each", &["--no-reactions", "--batch", "1"], 1, CONNECTIONS),
+        || saturate(context, "batched", &["--roles", "api"], 1, CONNECTIONS),
+        || saturate(context, "each", &["--roles", "api", "--batch", "1"], 1, CONNECTIONS),
     )?;
     let ((batched, _), (each, _)) = (batched, each);
     Ok(Readings {
@@ -99,7 +99,7 @@ pub(super) fn one_transaction(context: &Context) -> Result<Readings> {
 
 /// The same against itself: what a ratio says when nothing differs.
 pub(super) fn same(context: &Context) -> Result<Readings> {
-    let run = |name| saturate(context, name, &["--no-reactions"], 1, CONNECTIONS);
+    let run = |name| saturate(context, name, &["--roles", "api"], 1, CONNECTIONS);
     let ((first, _), (second, _)) = in_turn(context, || run("first"), || run("second"))?;
     Ok(Readings {
         values: vec![("same", rate(&first) / rate(&second))],

@@ -23,7 +23,7 @@ const SAMPLED: u64 = 4;
 /// start of the process.
 pub(super) fn throughput(context: &Context) -> Result<Readings> {
     let count = if context.quick { 20_000 } else { 100_000 };
-    let (alpes, running, scene) = context.scene("reactions", &Start::with(&["--no-reactions"]))?;
+    let (alpes, running, scene) = context.scene("reactions", &Start::with(&["--roles", "api"]))?;
     let (recorded, _) = record(&scene, "reactions", count)?;
     let key = running.control.key.clone();
     running.stop()?;

@@ -17,7 +17,7 @@ fn fold(tx: &mut Tx<'_>, events: &[EventRecord]) -> Result<()> {
     let keys: Vec<[Value<'_>; 1]> = subjects.into_iter().map(|subject| [subject.into()]).collect();
     let sql = "SELECT subject, state FROM fold WHERE subject IN (?*) ORDER BY subject";
     let found = tx.query_in(sql, &[], &keys, |row| Ok((row.text(0)?.to_owned(), row.int(1)?)))?;
-    let mut states: std::collections::BTreeMap<String, i64> = found.into_iter().collect();
+    let mut states: BTreeMap<String, i64> = found.into_iter().collect();
     for event in events {
         let state = states.entry(event.subject.clone()).or_default();
         *state = state.wrapping_mul(31).wrapping_add(event.position);

@@ -7,7 +7,9 @@ pub(crate) mod explain;
 pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod rebuild;
+pub(crate) mod relay;
 pub(crate) mod replay;
+pub(crate) mod status;
 pub(crate) mod verify;
 
 use crate::cli::Common;

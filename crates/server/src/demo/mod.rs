@@ -18,7 +18,8 @@ use platform::{Db, Location};
 
 use crate::cli::{Common, Listen};
 use crate::clock::{DemoClock, real_ids};
-use crate::serve::Service;
+use crate::duties::Role;
+use crate::serve::{Load, Service};
 use crate::wiring::{self, Settings};
 use crate::worker::Worker;
 use crate::{output, verify};
@@ -57,6 +58,16 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<bool
     Ok(true)
 }
 
+/// Everything but relays, in one process.
+fn load() -> Load {
+    Load {
+        intake_queue: QUEUE,
+        batch: web::LARGEST_BATCH,
+        roles: vec![Role::Api, Role::Reactors, Role::Timers],
+        relays: Vec::new(),
+    }
+}
+
 struct Demo {
     db: Arc<Db>,
     clock: Arc<DemoClock>,
@@ -87,14 +98,7 @@ impl Demo {
         let log = log::read()?;
         let gateway = Arc::new(pay::gateway(&world));
         let settings = Settings::default();
-        let service = Service::start_with(
-            self.db.clone(),
-            settings,
-            Worker::new(settings, gateway.clone()),
-            QUEUE,
-            web::LARGEST_BATCH,
-            true,
-        )?;
+        let service = Service::start(self.db.clone(), settings, Worker::new(settings, gateway.clone()), load())?;
         let delivery = deliver::run(&service, &self.db, &self.keys, &world, &log, quiet)?;
         deliver::wait_until_decided(&service, &self.db);
         service.stop();
@@ -118,7 +122,7 @@ impl Demo {
         self.clock.go_real();
         let settings = Settings::default();
         let worker = Worker::new(settings, Arc::new(payments::gateways::sandbox::Sandbox::default()));
-        let service = Service::start_with(self.db, settings, worker, QUEUE, web::LARGEST_BATCH, true)?;
+        let service = Service::start(self.db, settings, worker, load())?;
         let address = arguments.listen.address();
         // Without a key only on loopback: whoever listens elsewhere wants the same protection as `serve`.
         let access = if address.ip().is_loopback() {

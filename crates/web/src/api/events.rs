@@ -1,9 +1,9 @@
 //! `/v1/events`. Events are shown as CloudEvents (JSON format).
 
-use kernel::{EventId, EventRecord, Fault, Result, Timestamp};
+use kernel::{CloudEvent, EventRecord, Result, Timestamp};
+use platform::lease::{self, Lease};
 use platform::{Reader, consumer, dead_letters, event_log, parking, seal};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -41,65 +41,6 @@ struct EventParameters {
     /// Items at most; 50 when absent.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<i64>,
-}
-
-/// An event, with the attributes of CloudEvents 1.0.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(super) struct CloudEvent {
-    /// `1.0`
-    specversion: &'static str,
-    /// The event.
-    id: EventId,
-    /// `alpes`
-    source: &'static str,
-    /// `<context>.<fact>.v<n>`.
-    #[serde(rename = "type")]
-    event_type: String,
-    /// The aggregate that it is about.
-    subject: String,
-    /// When it became known.
-    time: Timestamp,
-    /// `application/json`
-    datacontenttype: &'static str,
-    /// Where the event's shape is described.
-    dataschema: String,
-    /// Events with the same key are in order.
-    partitionkey: String,
-    /// The position in the log, as text; without gaps over all events.
-    sequence: String,
-    /// Who did it.
-    actor: String,
-    /// What the client sent to find its own traces.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    correlationid: Option<String>,
-    /// The event that this one follows from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    causationid: Option<EventId>,
-    /// The fact.
-    #[schema(value_type = Object)]
-    data: Box<RawValue>,
-}
-
-impl CloudEvent {
-    /// The event with its attributes.
-    pub(super) fn of(event: EventRecord) -> Result<Self> {
-        Ok(Self {
-            specversion: "1.0",
-            id: event.id,
-            source: "alpes",
-            dataschema: format!("/docs/events#{}", event.event_type),
-            event_type: event.event_type,
-            partitionkey: event.subject.clone(),
-            subject: event.subject,
-            time: event.time,
-            datacontenttype: "application/json",
-            sequence: event.position.to_string(),
-            actor: event.actor,
-            correlationid: event.correlation_id,
-            causationid: event.causation_id,
-            data: RawValue::from_string(event.payload).map_err(Fault::internal)?,
-        })
-    }
 }
 
 /// A page of events.
@@ -204,50 +145,64 @@ fn newest_first(reader: &Reader<'_>, asked: &EventParameters, head: i64, limit: 
     Ok(found)
 }
 
-/// How far a consumer has come.
+/// How far a consumer or a relay has come.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct ConsumerView {
-    /// The consumer.
-    name: String,
+pub struct ConsumerView {
+    /// The consumer; `relay:<sink>` for a relay.
+    pub name: String,
     /// The last event that it has handled or passed over.
-    position: i64,
+    pub position: i64,
     /// How many events it has not looked at.
-    lag: i64,
+    pub lag: i64,
     /// Events that it could not handle.
-    dead_letters: usize,
+    pub dead_letters: usize,
     /// Why the last of them failed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
+    pub last_error: Option<String>,
 }
 
-/// How the log and its consumers stand.
+/// A work that one process at a time does, and who that is.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
-struct Statistics {
-    /// The position of the last event.
-    head: i64,
-    /// The last event that the seal covers.
-    sealed: i64,
-    /// How many events wait for something.
-    parked: i64,
-    /// How many waited and went on.
-    resumed: i64,
-    /// How many could not be handled.
-    dead_letters: i64,
-    /// The consumers.
-    consumers: Vec<ConsumerView>,
+pub struct LeaseView {
+    /// A consumer, a relay, or `timers`.
+    pub name: String,
+    /// Machine, process and run of the holder.
+    pub holder: String,
+    /// Grows with every change of hands.
+    pub token: i64,
+    /// Whether it is held now; otherwise the next process that wants it takes it.
+    pub is_held: bool,
+    /// When it ends unless it is renewed.
+    pub expires_at: Timestamp,
 }
 
-/// Positions and lags of the consumers, and how many events wait or failed.
-#[utoipa::path(get, path = "/v1/events/statistics", tag = "events", security(("api_key" = ["events:read"])),
-    responses((status = 200, body = Statistics)))]
-async fn statistics(get: Get<NoParameters, READ>) -> Reply {
-    let running = get.state.progress();
-    get.run(move |reader, _| {
+/// How the log, its consumers and its relays stand.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct Statistics {
+    /// The position of the last event.
+    pub head: i64,
+    /// The last event that the seal covers.
+    pub sealed: i64,
+    /// How many events wait for something.
+    pub parked: i64,
+    /// How many waited and went on.
+    pub resumed: i64,
+    /// How many could not be handled.
+    pub dead_letters: i64,
+    /// The consumers and relays.
+    pub consumers: Vec<ConsumerView>,
+    /// Who does what; empty where one process does everything.
+    pub leases: Vec<LeaseView>,
+}
+
+impl Statistics {
+    /// Reads them; `running` is how far consumers of this process have come beyond what is stored.
+    pub fn read(reader: &Reader<'_>, now: Timestamp, running: &[(&str, i64)]) -> Result<Self> {
         let head = event_log::head(reader)?;
         let (parked, resumed) = parking::count(reader)?;
         let letters = dead_letters::list(reader, None, 1_000)?;
         let mut positions: std::collections::BTreeMap<String, i64> = consumer::positions(reader)?.into_iter().collect();
-        for (name, position) in running.positions {
+        for &(name, position) in running {
             let known = positions.entry(name.to_owned()).or_insert(0);
             *known = position.max(*known);
         }
@@ -257,9 +212,29 @@ async fn statistics(get: Get<NoParameters, READ>) -> Reply {
             let dead_letters = letters.iter().filter(|letter| letter.consumer == name).count();
             ConsumerView { position, lag: (head - position).max(0), dead_letters, last_error, name }
         };
-        let consumers = positions.into_iter().map(view).collect();
-        let sealed = seal::last(reader)?.map_or(0, |seal| seal.last_position);
-        Ok(Statistics { head, sealed, parked, resumed, dead_letters: dead_letters::count(reader)?, consumers })
-    })
-    .await
+        let lease = |lease: Lease| LeaseView {
+            is_held: lease.expires_at > now,
+            name: lease.name,
+            holder: lease.holder,
+            token: lease.token,
+            expires_at: lease.expires_at,
+        };
+        Ok(Self {
+            head,
+            sealed: seal::last(reader)?.map_or(0, |seal| seal.last_position),
+            parked,
+            resumed,
+            dead_letters: dead_letters::count(reader)?,
+            consumers: positions.into_iter().map(view).collect(),
+            leases: lease::list(reader)?.into_iter().map(lease).collect(),
+        })
+    }
+}
+
+/// Positions and lags of consumers and relays, how many events wait or failed, and which process does what.
+#[utoipa::path(get, path = "/v1/events/statistics", tag = "events", security(("api_key" = ["events:read"])),
+    responses((status = 200, body = Statistics)))]
+async fn statistics(get: Get<NoParameters, READ>) -> Reply {
+    let (running, now) = (get.state.progress(), get.state.db.now());
+    get.run(move |reader, _| Statistics::read(reader, now, &running.positions)).await
 }

@@ -24,7 +24,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::problem::ProblemBody;
 use crate::state::State;
 
-pub(crate) use operations::pages;
+pub use events::Statistics;
+pub(crate) use operations::{pages, routes as operations};
 
 /// Every route that the description lists.
 pub(crate) fn routes() -> OpenApiRouter<State> {

@@ -1,14 +1,13 @@
 //! What waits and what failed: `/v1/parked` and `/v1/dead-letters`.
 
 use axum::http::StatusCode;
-use kernel::{DeadLetterId, Fault, Result, Timestamp};
+use kernel::{CloudEvent, DeadLetterId, Fault, Result, Timestamp};
 use platform::{Paged, consumer, dead_letters, event_log, parking};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Nothing;
-use super::events::CloudEvent;
 use crate::auth::Scope;
 use crate::extract::{AtPath, Command, Get, json_response};
 use crate::list::{List, Pager, limit};

@@ -1,0 +1,143 @@
+//! The loops of a process, each on a thread of its own: they drive workers, committers and relays a step at a time, wait,
+//! and go on after faults. They end when they are told to stop, after what is under way.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use platform::{Db, Relay, Step};
+
+use crate::duties::Duties;
+use crate::serve::Told;
+use crate::worker::Worker;
+
+/// Records what intake hands over.
+pub(crate) fn commit(db: &Db, mut committer: web::Committer, stop: &AtomicBool) {
+    loop {
+        let committed = committer.step(db, Duration::from_millis(100));
+        if committed == 0 && stop.load(Ordering::SeqCst) {
+            return;
+        }
+    }
+}
+
+/// The timers are looked at this often.
+const TEND_EVERY: Duration = Duration::from_millis(100);
+/// How long reactions rest after a round while intake waits for the writer.
+const YIELD_TO_INTAKE: Duration = Duration::from_millis(10);
+/// A reaction's transaction aims at this, so that intake never waits long for the writer.
+const SLICE_AIM: Duration = Duration::from_millis(5);
+
+/// Reacts and looks at the time, as far as the leases of this process go.
+#[expect(clippy::disallowed_methods, reason = "the loop measures how long a slice takes")]
+pub(crate) fn react(db: &Db, mut worker: Worker, mut duties: Option<Duties>, told: &Told, stop: &AtomicBool) {
+    let mut tended = std::time::Instant::now().checked_sub(TEND_EVERY);
+    let mut pause = Duration::ZERO;
+    while !stop.load(Ordering::SeqCst) {
+        let head = db.head();
+        let outcome = renew(db, &mut worker, duties.as_mut())
+            .and_then(|()| worker.react_within(db, SLICE_AIM))
+            .and_then(|moved| {
+                told.tell(&worker.positions());
+                let due = tended.is_none_or(|tended| tended.elapsed() >= TEND_EVERY);
+                let tended_something = due && worker.tend(db)?;
+                if due && !tended_something {
+                    tended = Some(std::time::Instant::now());
+                }
+                Ok(moved || tended_something)
+            });
+        match outcome {
+            Ok(true) => {
+                pause = Duration::ZERO;
+                // Intake first: while it keeps the writer busy, reactions leave it the processors too.
+                if db.is_front_waiting() {
+                    std::thread::sleep(YIELD_TO_INTAKE);
+                }
+            }
+            Ok(false) => {
+                pause = Duration::ZERO;
+                db.wait_past(head, TEND_EVERY);
+            }
+            Err(fault) => rest(&mut pause, &fault, "reactions"),
+        }
+    }
+    if let Some(duties) = duties {
+        duties.release(db);
+    }
+}
+
+fn renew(db: &Db, worker: &mut Worker, duties: Option<&mut Duties>) -> kernel::Result<()> {
+    let Some(duties) = duties else { return Ok(()) };
+    if let Some(held) = duties.renew(db, |tx| worker.note(tx))? {
+        worker.hold(&held);
+    }
+    Ok(())
+}
+
+/// Waits longer with every fault in a row.
+#[expect(clippy::disallowed_methods, reason = "a loop waits before it tries again")]
+fn rest(pause: &mut Duration, fault: &kernel::Fault, who: &str) {
+    *pause = (*pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(2));
+    tracing::warn!(%fault, ?pause, "{who} wait and try again");
+    std::thread::sleep(*pause);
+}
+
+/// Takes the log to one sink, while this process holds its lease.
+pub(crate) fn relay(db: &Db, mut relay: Relay, mut duties: Duties, stop: &AtomicBool) {
+    let mut pause = Duration::ZERO;
+    let who = format!("{} and what waits for it", relay.name());
+    while !stop.load(Ordering::SeqCst) {
+        let head = db.head();
+        let outcome = duties.renew(db, |_| Ok(())).and_then(|held| {
+            if let Some(held) = held {
+                relay.fence = held.into_iter().next();
+            }
+            if relay.fence.is_some() { relay.step(db) } else { Ok(Step::Idle) }
+        });
+        match outcome {
+            Ok(Step::Moved(_)) => pause = Duration::ZERO,
+            Ok(Step::Idle) => {
+                pause = Duration::ZERO;
+                db.wait_past(head, TEND_EVERY);
+            }
+            Err(fault) => rest(&mut pause, &fault, &who),
+        }
+    }
+    duties.release(db);
+}
+
+/// How often a shared log is looked at while it moves, and while it stands still.
+const LOOK_EVERY: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(20)];
+
+/// Looks at how far a shared log and its consumers have come.
+#[expect(clippy::disallowed_methods, reason = "the loop waits between looks")]
+pub(crate) fn watch(db: &Db, told: &Told, stop: &AtomicBool) {
+    let mut pause = Duration::ZERO;
+    while !stop.load(Ordering::SeqCst) {
+        let before = (db.head(), told.positions());
+        let looked = db.look_at_head().and_then(|_| db.read(platform::consumer::positions));
+        match looked {
+            Ok(stored) => {
+                pause = Duration::ZERO;
+                let known =
+                    |name: &str| stored.iter().find(|(stored, _)| stored == name).map(|&(_, position)| position);
+                let positions: Vec<(&'static str, i64)> =
+                    before.1.iter().filter_map(|&(name, _)| Some((name, known(name)?))).collect();
+                told.tell(&positions);
+                let moved = before != (db.head(), told.positions());
+                std::thread::sleep(if moved { LOOK_EVERY[0] } else { LOOK_EVERY[1] });
+            }
+            Err(fault) => rest(&mut pause, &fault, "those who watch the log"),
+        }
+    }
+}
+
+/// Moves the write-ahead log into the database file.
+#[expect(clippy::disallowed_methods, reason = "the loop waits between checkpoints")]
+pub(crate) fn checkpoint(db: &Db, stop: &AtomicBool) {
+    while !stop.load(Ordering::SeqCst) {
+        if let Err(fault) = db.checkpoint() {
+            tracing::warn!(%fault, "a checkpoint failed and is tried again");
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
