@@ -9,7 +9,7 @@ mod money;
 mod text;
 mod time;
 
-pub use event::{Descriptor, Event, EventRecord, NewEvent, Published, describe};
+pub use event::{Descriptor, Event, EventRecord, NewEvent, PayloadSchema, Published, describe};
 pub use fault::{Fault, FieldError, Kind, PROBLEMS, Problem, Result, problems};
 pub use id::{
     AdjustmentId, ApiKeyId, CampaignId, CommissionId, ConversionId, DeadLetterId, EnrollmentId, EventId, Id, IdKind,
