@@ -1,5 +1,6 @@
 //! Persistence and messaging: the SQL façade, the event store with its consumers, parking, dead letters, published
-//! tables, idempotency keys, the seal. It must not know a business word: contexts bring their tables and meanings.
+//! tables, idempotency keys, the inbox, the seal. It must not know a business word: contexts bring their tables and
+//! meanings.
 //!
 //! Everything here is synchronous (ADR 0002): a transaction runs on the thread that asks for it. Loops, sleeping and
 //! threads live in the server.
@@ -10,6 +11,7 @@ pub mod dead_letters;
 mod dialect;
 pub mod event_log;
 pub mod idempotency;
+pub mod inbox;
 pub mod migrations;
 mod page;
 pub mod parking;
@@ -41,7 +43,10 @@ pub struct Check {
 }
 
 /// The tables of this crate.
-pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "platform", include_str!("../migrations/0001_platform.sql"))];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, "platform", include_str!("../migrations/0001_platform.sql")),
+    Migration::new(3, "platform", include_str!("../migrations/0003_inbox.sql")),
+];
 
 /// This crate's entries of the catalogue of problems.
 pub fn problems() -> Vec<&'static kernel::Problem> {
