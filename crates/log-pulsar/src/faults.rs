@@ -25,6 +25,11 @@ pub fn problems() -> Vec<&'static Problem> {
     vec![&UNAVAILABLE, &REFUSED]
 }
 
+/// Whether a fault is the broker's and not somebody else's.
+pub(crate) fn is_ours(fault: &Fault) -> bool {
+    problems().iter().any(|problem| problem.code == fault.code())
+}
+
 /// The broker is not there, or not in time.
 pub(crate) fn unavailable(options: &Options, what: &str, cause: impl std::fmt::Display) -> Fault {
     let detail = format!("broker {}: {what}", options.service_url);

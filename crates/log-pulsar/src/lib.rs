@@ -8,13 +8,21 @@
 mod admin;
 mod avro;
 mod faults;
+mod held;
+mod inbound;
+mod letters;
 mod link;
 mod message;
 mod options;
+mod receiver;
 pub mod schema;
 mod sink;
+mod subscription;
 pub mod topics;
+mod watchdog;
 
 pub use faults::problems;
+pub use inbound::Inbound;
 pub use options::{Encoding, Options};
 pub use sink::PulsarSink;
+pub use subscription::{Progress, Subscription, SubscriptionOptions};

@@ -85,9 +85,19 @@ impl Link {
         }
     }
 
-    /// Waits for `future`, at most for `limit`; none when it did not come.
-    pub(crate) fn wait_for<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
-        self.runtime().block_on(async { timeout(limit, future).await.ok() })
+    /// Runs `future`, which has a limit of its own.
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime().block_on(future)
+    }
+
+    /// For what starts tasks when it is dropped.
+    pub(crate) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.runtime().enter()
+    }
+
+    /// Whether there is a producer for `topic`.
+    pub(crate) fn is_prepared(&self, topic: &str) -> bool {
+        self.producers.contains_key(topic)
     }
 
     /// Makes producers for those of `topics` that have none yet, all at the same time.
@@ -109,7 +119,7 @@ impl Link {
                 async move { (topic, builder.build().await) }
             })
             .collect();
-        let built = self.wait_for(ANSWER_LIMIT, join_all(building));
+        let built = within(self.runtime(), join_all(building));
         let built = built.ok_or_else(|| refuse(options, "creating producers", None))?;
         for (topic, producer) in built {
             let producer = producer.map_err(|error| faults::of(options, &format!("producing to {topic}"), &error))?;

@@ -103,15 +103,15 @@ fn backlogs(stats: &Value) -> BTreeMap<String, i64> {
     subscriptions.map(|(name, state)| (name.clone(), state["msgBacklog"].as_i64().unwrap_or(0))).collect()
 }
 
-/// How many messages of `topic` (its full name) `subscription` has not acknowledged; none when there is no such topic.
-pub(crate) fn backlog(options: &Options, topic: &str, subscription: &str) -> Result<Option<i64>> {
+/// The broker's statistics of a topic, of all its partitions together; none when there is no such topic.
+pub(crate) fn statistics(options: &Options, topic: &str) -> Result<Option<Value>> {
     let admin = Admin::new(options);
     let place = topic.replacen("://", "/", 1);
-    let stats = match admin.get(&format!("{place}/stats"))? {
-        None => admin.get(&format!("{place}/partitioned-stats"))?,
-        stats => stats,
-    };
-    Ok(stats.map(|stats| backlogs(&stats).get(subscription).copied().unwrap_or(0)))
+    match admin.get(&format!("{place}/stats")) {
+        Ok(Some(stats)) => Ok(Some(stats)),
+        // A topic with partitions has no statistics of its own.
+        _ => admin.get(&format!("{place}/partitioned-stats")),
+    }
 }
 
 /// Creates the topic for dead letters with a subscription of its own, so that letters wait until somebody has seen to

@@ -1,5 +1,8 @@
 //! Against a real broker: ALPES_TEST_PULSAR=pulsar://host:port and ALPES_TEST_PULSAR_ADMIN=http://host:port. Without them
 //! the tests say that they were not run.
 
+#![expect(clippy::disallowed_methods, reason = "tests of a driver adapter wait for a broker and kill it meanwhile")]
+
 mod broker;
 mod sink;
+mod subscription;

@@ -1,0 +1,306 @@
+//! A subscription: messages of one or several topics, at least once, in the order of each key. What a message does is
+//! decided by a function that commits in the database; a message is acknowledged after that function has returned, so a
+//! crash in between brings it again (`platform::inbox` makes its effect happen once).
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use kernel::{Fault, Kind, Result};
+
+use crate::faults;
+use crate::held::{Held, Keyed as _};
+use crate::inbound::{Inbound, Reading};
+use crate::letters;
+use crate::link::LARGEST_PAYLOAD_BYTES;
+use crate::message;
+use crate::options::Options;
+use crate::receiver::{Receiver, Subscribing};
+use crate::watchdog::Watchdog;
+
+/// What a subscription is called, and how patient it is.
+#[derive(Debug, Clone)]
+pub struct SubscriptionOptions {
+    /// Its name: the broker remembers by it what was acknowledged, so it never changes.
+    pub name: String,
+    /// Full names of topics, see [`Options::topic`].
+    pub topics: Vec<String>,
+    /// Only events of the published language reach the function; everything else becomes a dead letter with the reason.
+    pub only_events: bool,
+    /// A subscription that is new begins with the oldest message that the broker still has; otherwise with the next one.
+    pub from_the_beginning: bool,
+    /// The messages handed over at once, at most. As many wait in memory for each topic.
+    pub slice: usize,
+    /// How long one step waits for messages.
+    pub wait: Duration,
+    /// So many failures make a message a dead letter. With the delays below the default is decided after two seconds.
+    pub attempts: u32,
+    /// The delay after the first failure; it doubles with each one, up to ten seconds.
+    pub first_delay: Duration,
+    /// When nothing arrives for so long, the broker is asked whether there is something.
+    pub silence: Duration,
+}
+
+impl SubscriptionOptions {
+    /// The defaults.
+    pub fn new(name: impl Into<String>, topics: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            topics,
+            only_events: true,
+            from_the_beginning: true,
+            slice: 512,
+            wait: Duration::from_millis(500),
+            attempts: 5,
+            first_delay: Duration::from_millis(100),
+            silence: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// So many messages had their effect and were acknowledged.
+    pub handled: usize,
+    /// So many became dead letters.
+    pub dead: usize,
+    /// So many wait, because they or an earlier message of their key failed.
+    pub held: usize,
+}
+
+/// While so many wait nothing more is fetched; the attempts are limited, so they do not wait for ever.
+const MOST_HELD: usize = 10_000;
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
+/// Key_Shared: several processes may subscribe with the same name, and each key is with one of them at a time.
+pub struct Subscription {
+    options: Options,
+    how: SubscriptionOptions,
+    reading: Reading,
+    receiver: Option<Receiver>,
+    held: Held<Inbound>,
+    watchdog: Watchdog,
+}
+
+/// What becomes of a slice while it is handled.
+#[derive(Default)]
+struct Turn {
+    progress: Progress,
+    /// Keys that failed, and when they are tried again.
+    due: BTreeMap<String, Instant>,
+    /// What must be tried again or waits behind it, in order.
+    back: Vec<Inbound>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver adapter: delays between attempts are measured here")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Subscription {
+    /// A subscription that is not connected yet: the first step connects, and so does the step after a failure. Fault:
+    /// `broker_refused` when the options cannot be right.
+    pub fn new(options: Options, how: SubscriptionOptions) -> Result<Self> {
+        let topics = message::topics(&options)?;
+        if how.topics.is_empty() || how.name.is_empty() || how.name.contains('/') || how.slice == 0 || how.attempts == 0
+        {
+            let what = "a subscription needs a name without slashes, a topic, a slice and an attempt";
+            return Err(faults::refused(&options, what, "options of the subscription"));
+        }
+        let reading = Reading::new(topics, LARGEST_PAYLOAD_BYTES);
+        let watchdog = Watchdog::new(how.silence);
+        Ok(Self { options, how, reading, receiver: None, held: Held::new(), watchdog })
+    }
+
+    /// Fetches messages, or takes those that are due again, and hands them over in slices, each key in order. When
+    /// `handle` fails a slice is halved until the failing message stands alone. A fault of kind `Unavailable` is nobody's
+    /// fault: the messages stay and the fault is answered; any other one counts as a failed attempt, and one that calls
+    /// the message itself wrong makes it a dead letter at once.
+    ///
+    /// Faults: `broker_unavailable`, `broker_refused`, and the unavailability that `handle` answered. The next step
+    /// connects again if need be; the caller waits a moment before it.
+    pub fn step(&mut self, mut handle: impl FnMut(&[Inbound]) -> Result<()>) -> Result<Progress> {
+        let outcome = self.turn(&mut handle);
+        if outcome.as_ref().is_err_and(|fault| faults::is_ours(fault)) {
+            self.disconnect();
+        }
+        outcome
+    }
+
+    /// Leaves the broker in order, when what is acknowledged has been sent. What was not acknowledged comes again to whoever
+    /// subscribes next.
+    pub fn close(mut self) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.flush(&self.options);
+        }
+    }
+
+    fn disconnect(&mut self) {
+        self.receiver = None;
+        self.held.clear();
+    }
+
+    fn turn(&mut self, handle: &mut dyn FnMut(&[Inbound]) -> Result<()>) -> Result<Progress> {
+        let mut turn = Turn::default();
+        let fresh = self.fetch()?;
+        let mut slice = self.held.take_due(now(), self.how.slice);
+        slice.extend(self.held.queue_up(fresh));
+        let outcome = self.read(&mut turn, slice).and_then(|slice| self.hand_over(&mut turn, slice, handle));
+        self.held.put_back(turn.back, &turn.due, now());
+        outcome?;
+        Ok(Progress { held: self.held.count(), ..turn.progress })
+    }
+
+    fn fetch(&mut self) -> Result<Vec<Inbound>> {
+        let how = Subscribing {
+            name: &self.how.name,
+            from_the_beginning: self.how.from_the_beginning,
+            queue: self.how.slice,
+        };
+        let receiver = match &mut self.receiver {
+            Some(receiver) => receiver,
+            empty => {
+                self.watchdog.heard(now());
+                empty.insert(Receiver::open(&self.options, &self.how.topics, &how)?)
+            }
+        };
+        let wait = self.held.next_due(now()).map_or(self.how.wait, |due| due.min(self.how.wait));
+        if self.held.count() >= MOST_HELD {
+            receiver.pause(wait);
+            return Ok(Vec::new());
+        }
+        let fresh = receiver.receive(&self.options, self.how.slice, wait)?;
+        if fresh.is_empty() {
+            let names = receiver.names();
+            self.watchdog.look(now(), &self.options, &self.how, &names, self.held.count())?;
+        } else {
+            self.watchdog.heard(now());
+        }
+        Ok(fresh)
+    }
+
+    /// Reads the messages as events and sends what is none to the dead letters.
+    fn read(&mut self, turn: &mut Turn, slice: Vec<Inbound>) -> Result<Vec<Inbound>> {
+        let mut good = Vec::with_capacity(slice.len());
+        let mut rest = slice.into_iter();
+        while let Some(mut message) = rest.next() {
+            let event = match (message.unreadable, &message.event) {
+                (Some(reason), _) => Err(reason.to_owned()),
+                (None, Some(_)) => Ok(message.event.take()),
+                (None, None) if self.how.only_events => self.event(&message).map(Some),
+                (None, None) => Ok(None),
+            };
+            match event {
+                Ok(event) => {
+                    message.event = event;
+                    good.push(message);
+                }
+                Err(reason) => {
+                    if let Err(fault) = self.bury(turn, &message, &reason) {
+                        turn.back.extend(good);
+                        turn.back.push(message);
+                        turn.back.extend(rest);
+                        return Err(fault);
+                    }
+                }
+            }
+        }
+        Ok(good)
+    }
+
+    fn event(&mut self, message: &Inbound) -> Result<kernel::EventRecord, String> {
+        let written = match (&mut self.receiver, self.reading.is_avro(&message.topic)) {
+            (Some(receiver), true) => receiver.schema(&self.options, message)?,
+            _ => None,
+        };
+        self.reading.event(message, written)
+    }
+
+    fn hand_over(
+        &mut self,
+        turn: &mut Turn,
+        slice: Vec<Inbound>,
+        handle: &mut dyn FnMut(&[Inbound]) -> Result<()>,
+    ) -> Result<()> {
+        let (waiting, mut ready): (Vec<_>, Vec<_>) = slice.into_iter().partition(|m| turn.due.contains_key(m.key()));
+        if ready.is_empty() {
+            turn.back.extend(waiting);
+            return Ok(());
+        }
+        let outcome = without_panic(|| handle(&ready));
+        let Err(fault) = outcome else {
+            turn.back.extend(waiting);
+            turn.progress.handled += ready.len();
+            return self.acknowledge(&ready);
+        };
+        if fault.kind() == Kind::Unavailable {
+            let again = now() + self.how.first_delay;
+            turn.due.extend(ready.iter().map(|message| (message.key().to_owned(), again)));
+            turn.back.extend(ready);
+            turn.back.extend(waiting);
+            return Err(fault);
+        }
+        if ready.len() > 1 {
+            let later = ready.split_off(ready.len() / 2);
+            let outcome = self.hand_over(turn, ready, handle);
+            // After a fault the second half is not tried, but it must not get lost.
+            let outcome = match outcome {
+                Ok(()) => self.hand_over(turn, later, handle),
+                Err(fault) => {
+                    turn.back.extend(later);
+                    Err(fault)
+                }
+            };
+            turn.back.extend(waiting);
+            return outcome;
+        }
+        let failed = ready.into_iter().try_for_each(|message| self.failed(turn, message, &fault));
+        turn.back.extend(waiting);
+        failed
+    }
+
+    /// A message failed alone: it is tried again later, or it is a dead letter.
+    fn failed(&mut self, turn: &mut Turn, mut message: Inbound, fault: &Fault) -> Result<()> {
+        let hopeless = matches!(fault.kind(), Kind::Malformed | Kind::Unprocessable | Kind::TooLarge);
+        if hopeless || message.redeliveries + 1 >= self.how.attempts {
+            return self.bury(turn, &message, &fault.to_string());
+        }
+        let delay = self.how.first_delay * 2_u32.saturating_pow(message.redeliveries.min(10));
+        turn.due.insert(message.key().to_owned(), now() + delay.min(LONGEST_DELAY));
+        message.redeliveries += 1;
+        turn.back.push(message);
+        Ok(())
+    }
+
+    fn bury(&mut self, turn: &mut Turn, message: &Inbound, reason: &str) -> Result<()> {
+        let Self { receiver, options, how, .. } = self;
+        let receiver = receiver.as_mut().ok_or_else(|| faults::unavailable(options, "not connected", "no receiver"))?;
+        tracing::error!(
+            subscription = how.name,
+            topic = message.topic,
+            message = message.message_id,
+            reason,
+            "dead letter"
+        );
+        letters::send(&mut receiver.link, options, &how.name, message, reason)?;
+        turn.progress.dead += 1;
+        self.acknowledge(std::slice::from_ref(message))
+    }
+
+    fn acknowledge(&mut self, messages: &[Inbound]) -> Result<()> {
+        match &mut self.receiver {
+            Some(receiver) => receiver.acknowledge(&self.options, messages),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A panic is a fault of the message, like any other.
+fn without_panic(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<&str>().copied();
+        let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        Err(Fault::internal(format!("panic: {}", words.unwrap_or("without words"))))
+    })
+}
