@@ -1,12 +1,13 @@
 //! The broker's admin REST interface, as far as it is needed here.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
 use kernel::Result;
 use serde_json::Value;
-use ureq::Agent;
-use ureq::http::Method;
+use ureq::http::{Method, Response};
+use ureq::{Agent, Body};
 
 use crate::faults;
 use crate::options::Options;
@@ -18,6 +19,12 @@ const LARGEST_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 pub(crate) struct Admin<'o> {
     options: &'o Options,
     agent: Agent,
+}
+
+/// A message as the admin interface shows it.
+pub(crate) struct Shown {
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl<'o> Admin<'o> {
@@ -45,6 +52,20 @@ impl<'o> Admin<'o> {
         self.change(Method::POST, path, Some(body))
     }
 
+    /// The headers and the body of what stands at `path`; none when there is nothing.
+    pub(crate) fn look(&self, path: &str) -> Result<Option<Shown>> {
+        let (url, response) = self.send(Method::GET, path, None)?;
+        if response.status().as_u16() != 200 {
+            return Ok(None);
+        }
+        let text = |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = response.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        let mut body = Vec::new();
+        let mut reader = response.into_body().into_reader().take(LARGEST_ANSWER_BYTES);
+        reader.read_to_end(&mut body).map_err(|error| self.unavailable(&url, &error))?;
+        Ok(Some(Shown { headers, body }))
+    }
+
     fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<()> {
         match self.call(method, path, body)? {
             (200..=299 | 409, _) => Ok(()),
@@ -54,6 +75,15 @@ impl<'o> Admin<'o> {
 
     /// Sends `body` to `path` and answers status and text.
     pub(crate) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(u16, String)> {
+        let (url, response) = self.send(method, path, body)?;
+        let status = response.status().as_u16();
+        let mut text = String::new();
+        let mut body = response.into_body().into_reader().take(LARGEST_ANSWER_BYTES);
+        body.read_to_string(&mut text).map_err(|error| self.unavailable(&url, &error))?;
+        Ok((status, text))
+    }
+
+    fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(String, Response<Body>)> {
         let url = format!("{}/admin/v2/{path}", self.options.admin_url.trim_end_matches('/'));
         let mut request = ureq::http::Request::builder().method(method).uri(&url);
         if let Some(token) = &self.options.token {
@@ -63,11 +93,7 @@ impl<'o> Admin<'o> {
         let request = request.header("Content-Type", "application/json").body(text);
         let request = request.map_err(|error| self.unavailable(&url, &error))?;
         let response = self.agent.run(request).map_err(|error| self.unavailable(&url, &error))?;
-        let status = response.status().as_u16();
-        let mut text = String::new();
-        let mut body = response.into_body().into_reader().take(LARGEST_ANSWER_BYTES);
-        body.read_to_string(&mut text).map_err(|error| self.unavailable(&url, &error))?;
-        Ok((status, text))
+        Ok((url, response))
     }
 
     fn unavailable(&self, url: &str, error: &dyn std::fmt::Display) -> kernel::Fault {

@@ -83,6 +83,11 @@ impl<M: Keyed> Held<M> {
         }
     }
 
+    /// Whether something with an id that begins like this waits.
+    pub(crate) fn waits(&self, beginning: &str) -> bool {
+        self.ids.range(beginning.to_owned()..).next().is_some_and(|id| id.starts_with(beginning))
+    }
+
     pub(crate) fn clear(&mut self) {
         self.keys.clear();
         self.ids.clear();

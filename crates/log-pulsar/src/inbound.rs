@@ -83,6 +83,32 @@ impl Inbound {
         }
     }
 
+    /// A message that the driver could not unpack, as the broker's administration shows it.
+    pub(crate) fn looked_at(
+        topic: &str,
+        (ledger_id, entry_id): (u64, u64),
+        key: Option<String>,
+        properties: BTreeMap<String, String>,
+        payload: Vec<u8>,
+    ) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            order_key: String::new(),
+            key,
+            properties,
+            payload,
+            message_id: format!("{ledger_id}:{entry_id}:-1"),
+            publish_time: Timestamp::default(),
+            redeliveries: 0,
+            event: None,
+            raw_id: MessageIdData { ledger_id, entry_id, ..MessageIdData::default() },
+            // It is acknowledged as a whole, whatever it is made of.
+            batch_size: 1,
+            schema_version: None,
+            unreadable: None,
+        }
+    }
+
     /// What to claim in the inbox: the event's id, because a relay may publish an event twice; without an event what the
     /// broker calls it.
     pub fn id(&self) -> &str {

@@ -19,6 +19,7 @@ pub mod schema;
 mod sink;
 mod subscription;
 pub mod topics;
+mod unreadable;
 mod watchdog;
 
 pub use faults::problems;

@@ -1,7 +1,7 @@
 //! A connection that receives: one consumer per topic and partition, and what is not acknowledged yet.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use apache_avro::Schema;
 use futures_util::FutureExt as _;
@@ -16,6 +16,7 @@ use crate::faults;
 use crate::inbound::{Inbound, whole_topic};
 use crate::link::{ANSWER_LIMIT, Link};
 use crate::options::Options;
+use crate::unreadable::Unreadable;
 
 type Consumers = Vec<Consumer<Vec<u8>, TokioExecutor>>;
 
@@ -33,6 +34,8 @@ pub(crate) struct Receiver {
     /// must not be told before the last one.
     batches: BTreeMap<(u64, u64), BTreeSet<i32>>,
     schemas: BTreeMap<(String, Vec<u8>), Schema>,
+    /// What the driver could not unpack.
+    pub(crate) unreadable: Unreadable,
     pub(crate) link: Link,
 }
 
@@ -66,7 +69,13 @@ impl Receiver {
             async move { builder.build::<Vec<u8>>().await }
         });
         let built = link.wait(options, "subscribing", async { Ok(join_all(building).await) })?;
-        let mut receiver = Self { consumers: Vec::new(), batches: BTreeMap::new(), schemas: BTreeMap::new(), link };
+        let mut receiver = Self {
+            consumers: Vec::new(),
+            batches: BTreeMap::new(),
+            schemas: BTreeMap::new(),
+            unreadable: Unreadable::default(),
+            link,
+        };
         for consumer in built {
             // Those that were built are dropped by the receiver, also when another one failed.
             match consumer {
@@ -78,11 +87,20 @@ impl Receiver {
     }
 
     /// What has arrived, at most `limit` messages; waits for the first one.
-    pub(crate) fn receive(&mut self, options: &Options, limit: usize, wait: Duration) -> Result<Vec<Inbound>> {
+    pub(crate) fn receive(
+        &mut self,
+        options: &Options,
+        limit: usize,
+        wait: Duration,
+        now: impl Fn() -> Instant,
+    ) -> Result<Vec<Inbound>> {
         let Self { consumers, link, .. } = self;
         let received = link.block_on(async {
             // A consumer that ended says so with a none; without that the others would hide it.
-            let ends = consumers.iter_mut().map(|consumer| consumer.map(Some).chain(stream::iter([None])));
+            let ends = consumers.iter_mut().enumerate();
+            let ends = ends.map(|(nth, consumer)| {
+                consumer.map(move |message| (nth, Some(message))).chain(stream::iter([(nth, None)]))
+            });
             let mut all = stream::select_all(ends);
             let mut received = Vec::new();
             let mut next = timeout(wait, all.next()).await.unwrap_or_default().map(|first| received.push(first));
@@ -92,9 +110,14 @@ impl Receiver {
             received
         });
         let mut messages = Vec::with_capacity(received.len());
-        for message in received {
+        for (nth, message) in received {
             match message {
                 Some(Ok(message)) => messages.push(Inbound::of(message)),
+                Some(Err(error)) if cannot_unpack(&error) => {
+                    let topic = self.consumers[nth].topics().pop().unwrap_or_default();
+                    tracing::warn!(topic, %error, "a message cannot be unpacked");
+                    self.unreadable.met(&topic, now());
+                }
                 Some(Err(error)) => return Err(faults::of(options, "receiving", &error)),
                 None => return Err(faults::unavailable(options, "a consumer ended; it begins again", "end of stream")),
             }
@@ -162,6 +185,16 @@ impl Receiver {
         }
         Ok(self.schemas.get(&place))
     }
+}
+
+/// Whether the driver goes on after this error, without the message.
+const fn cannot_unpack(error: &pulsar::Error) -> bool {
+    use pulsar::error::{ConnectionError, ConsumerError};
+    matches!(
+        error,
+        pulsar::Error::Consumer(ConsumerError::Io(_) | ConsumerError::MissingPayload(_))
+            | pulsar::Error::Connection(ConnectionError::Decoding(_))
+    )
 }
 
 async fn timeout_of<T>(question: impl Future<Output = Result<T, pulsar::Error>>) -> Result<T, pulsar::Error> {

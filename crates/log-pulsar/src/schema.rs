@@ -50,7 +50,7 @@ impl Shape {
             let target = named.get(name).ok_or_else(|| format!("{place} refers to {name}, which is not there"))?;
             return Self::of(target, named, place);
         }
-        for parts in ["oneOf", "anyOf", "allOf"].iter().filter_map(|word| schema[word].as_array()) {
+        if let Some(parts) = ["oneOf", "anyOf", "allOf"].iter().find_map(|word| schema[word].as_array()) {
             let shapes = parts.iter().filter(|part| part["type"] != "null").map(|part| Self::of(part, named, place));
             let whole = shapes.reduce(|one, other| one?.with(other?, place));
             return whole.unwrap_or_else(|| Err(format!("{place} can only be null")));

@@ -122,7 +122,7 @@ impl Subscription {
     /// connects again if need be; the caller waits a moment before it.
     pub fn step(&mut self, mut handle: impl FnMut(&[Inbound]) -> Result<()>) -> Result<Progress> {
         let outcome = self.turn(&mut handle);
-        if outcome.as_ref().is_err_and(|fault| faults::is_ours(fault)) {
+        if outcome.as_ref().is_err_and(faults::is_ours) {
             self.disconnect();
         }
         outcome
@@ -147,8 +147,10 @@ impl Subscription {
         let mut slice = self.held.take_due(now(), self.how.slice);
         slice.extend(self.held.queue_up(fresh));
         let outcome = self.read(&mut turn, slice).and_then(|slice| self.hand_over(&mut turn, slice, handle));
-        self.held.put_back(turn.back, &turn.due, now());
+        let back = std::mem::take(&mut turn.back);
+        self.held.put_back(back, &turn.due, now());
         outcome?;
+        self.bury_unreadable(&mut turn)?;
         Ok(Progress { held: self.held.count(), ..turn.progress })
     }
 
@@ -170,10 +172,10 @@ impl Subscription {
             receiver.pause(wait);
             return Ok(Vec::new());
         }
-        let fresh = receiver.receive(&self.options, self.how.slice, wait)?;
+        let fresh = receiver.receive(&self.options, self.how.slice, wait, now)?;
         if fresh.is_empty() {
-            let names = receiver.names();
-            self.watchdog.look(now(), &self.options, &self.how, &names, self.held.count())?;
+            let (names, waits) = (receiver.names(), self.held.count() + receiver.unreadable.count());
+            self.watchdog.look(now(), &self.options, &self.how, &names, waits)?;
         } else {
             self.watchdog.heard(now());
         }
@@ -286,6 +288,30 @@ impl Subscription {
         letters::send(&mut receiver.link, options, &how.name, message, reason)?;
         turn.progress.dead += 1;
         self.acknowledge(std::slice::from_ref(message))
+    }
+
+    /// Looks for what the driver could not unpack. Without the administration it stays, and nothing else is the worse for it.
+    fn bury_unreadable(&mut self, turn: &mut Turn) -> Result<()> {
+        let Self { receiver: Some(receiver), held, .. } = self else { return Ok(()) };
+        let waits = |ledger: u64, entry: u64| held.waits(&format!("{ledger}:{entry}:"));
+        let found = match receiver.unreadable.find(now(), &self.options, &self.how.name, waits) {
+            Ok(found) => found,
+            Err(fault) => {
+                tracing::warn!(subscription = self.how.name, %fault, "messages that cannot be unpacked stay on the broker");
+                return Ok(());
+            }
+        };
+        for message in found {
+            self.bury(
+                turn,
+                &message,
+                "it cannot be unpacked: publish it without compression, or with LZ4, ZLIB or ZSTD",
+            )?;
+            if let Some(receiver) = &mut self.receiver {
+                receiver.unreadable.done(&message.topic);
+            }
+        }
+        Ok(())
     }
 
     fn acknowledge(&mut self, messages: &[Inbound]) -> Result<()> {

@@ -97,6 +97,20 @@ impl Broker {
         })
     }
 
+    /// Removes a namespace with all that is in it.
+    pub(crate) fn remove(&self, namespace: &str) {
+        let place = format!("{}/{namespace}", self.options.tenant);
+        let topics =
+            |path: &str| serde_json::from_str::<Vec<String>>(&self.admin("GET", path, "").1).unwrap_or_default();
+        for topic in topics(&format!("persistent/{place}/partitioned")) {
+            self.admin("DELETE", &format!("{}/partitions?force=true", topic.replacen("://", "/", 1)), "");
+        }
+        for topic in topics(&format!("persistent/{place}")) {
+            self.admin("DELETE", &format!("{}?force=true", topic.replacen("://", "/", 1)), "");
+        }
+        self.admin("DELETE", &format!("namespaces/{place}"), "");
+    }
+
     pub(crate) fn admin(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let url = format!("{}/admin/v2/{path}", self.options.admin_url);
         let request = ureq::http::Request::builder().method(method).uri(url).header("Content-Type", "application/json");
@@ -114,8 +128,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            let place = format!("namespaces/{}/{}?force=true", self.options.tenant, self.options.namespace);
-            self.admin("DELETE", &place, "");
+            self.remove(&self.options.namespace);
         }
     }
 }

@@ -2,7 +2,9 @@
 //! the tests say that they were not run.
 
 #![expect(clippy::disallowed_methods, reason = "tests of a driver adapter wait for a broker and kill it meanwhile")]
+#![expect(clippy::unwrap_used, reason = "everything here is a test")]
 
 mod broker;
+mod interop;
 mod sink;
 mod subscription;

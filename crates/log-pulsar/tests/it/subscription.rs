@@ -73,8 +73,7 @@ fn every_event_comes_back_as_it_went_in_json_and_in_avro() {
         let status = topics::status(&broker.options).unwrap();
         assert!(status.iter().all(|topic| topic.backlogs == BTreeMap::from([("all".to_owned(), 0)])), "{status:?}");
     }
-    let place = format!("namespaces/{}/{}?force=true", broker.options.tenant, broker.options.namespace);
-    broker.admin("DELETE", &place, "");
+    broker.remove(&broker.options.namespace);
     broker.options.namespace = broker.options.namespace.trim_end_matches("-avro").to_owned();
 }
 
