@@ -44,12 +44,18 @@ impl<'o> Admin<'o> {
 
     /// Creates or changes what stands at `path`; it is no error that it is there already.
     pub(crate) fn put(&self, path: &str, body: &Value) -> Result<()> {
-        self.change(Method::PUT, path, Some(body))
+        match self.call(Method::PUT, path, Some(body))? {
+            (200..=299 | 409, _) => Ok(()),
+            answer => Err(self.refused(path, &answer)),
+        }
     }
 
     /// Sends `body` to `path`.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<()> {
-        self.change(Method::POST, path, Some(body))
+        match self.call(Method::POST, path, Some(body))? {
+            (200..=299, _) => Ok(()),
+            answer => Err(self.refused(path, &answer)),
+        }
     }
 
     /// The headers and the body of what stands at `path`; none when there is nothing.
@@ -64,13 +70,6 @@ impl<'o> Admin<'o> {
         let mut reader = response.into_body().into_reader().take(LARGEST_ANSWER_BYTES);
         reader.read_to_end(&mut body).map_err(|error| self.unavailable(&url, &error))?;
         Ok(Some(Shown { headers, body }))
-    }
-
-    fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<()> {
-        match self.call(method, path, body)? {
-            (200..=299 | 409, _) => Ok(()),
-            answer => Err(self.refused(path, &answer)),
-        }
     }
 
     /// Sends `body` to `path` and answers status and text.
@@ -110,10 +109,13 @@ impl<'o> Admin<'o> {
 
     pub(crate) fn refused(&self, path: &str, (status, text): &(u16, String)) -> kernel::Fault {
         let reason = serde_json::from_str::<Value>(text).ok();
-        let reason = reason.as_ref().and_then(|answer| answer["reason"].as_str()).unwrap_or(text);
-        let reason: String = reason.chars().take(300).collect();
+        let reason = reason.as_ref().and_then(|answer| answer["reason"].as_str());
+        // Some answers are a page: its title says what is wrong, with more than anybody wants to read after the first line.
+        let title = text.split_once("<title>").and_then(|(_, rest)| rest.split(['\n', '<']).next());
+        let reason: String = reason.or(title).unwrap_or(text).chars().take(300).collect();
         let remedy = match status {
             401 | 403 => "the token is missing, wrong or not allowed to do this",
+            409 => "something else is there already: use the encoding that the topic has, or another namespace",
             _ => "the admin interface refuses",
         };
         faults::refused(self.options, &format!("{path}: {remedy}: status {status}, {reason}"), "admin interface")

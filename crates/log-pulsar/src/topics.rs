@@ -78,11 +78,23 @@ fn make_tenant(admin: &Admin<'_>, tenant: &str) -> Result<()> {
 /// How every topic is, in the order of names.
 pub fn status(options: &Options) -> Result<Vec<TopicStatus>> {
     let admin = Admin::new(options);
-    local_topics().into_iter().map(|local| one(&admin, options, &local)).collect()
+    // A question about a topic in a namespace that is not there makes the broker set something up for it.
+    let there = admin.get(&format!("namespaces/{}/{}", options.tenant, options.namespace))?.is_some();
+    local_topics().into_iter().map(|local| one(&admin, options, &local, there)).collect()
 }
 
-fn one(admin: &Admin<'_>, options: &Options, local: &str) -> Result<TopicStatus> {
+fn one(admin: &Admin<'_>, options: &Options, local: &str, there: bool) -> Result<TopicStatus> {
     let Options { tenant, namespace, .. } = options;
+    if !there {
+        return Ok(TopicStatus {
+            topic: options.topic(local),
+            exists: false,
+            partitions: 0,
+            schema_version: None,
+            backlogs: BTreeMap::new(),
+            stored_bytes: 0,
+        });
+    }
     let place = format!("persistent/{tenant}/{namespace}/{local}");
     let metadata = admin.get(&format!("{place}/partitions"))?.unwrap_or_default();
     let partitions = metadata["partitions"].as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or(0);

@@ -1,10 +1,12 @@
 //! The sink and the topics on the broker.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use kernel::{EventRecord, Kind};
 use log_pulsar::{Encoding, Options, PulsarSink, topics};
 use platform::Sink;
+use serde_json::{Value, json};
 
 use crate::broker::{Broker, samples, suspended};
 
@@ -57,7 +59,7 @@ fn setting_up_again_changes_nothing_and_the_status_tells_it() {
     topics::setup(&broker.options).unwrap();
     topics::setup(&broker.options).unwrap();
     let place = format!("namespaces/{}/{}", broker.options.tenant, broker.options.namespace);
-    let policies: serde_json::Value = serde_json::from_str(&broker.admin("GET", &place, "").1).unwrap();
+    let policies: Value = serde_json::from_str(&broker.admin("GET", &place, "").1).unwrap();
     assert_eq!(policies["schema_compatibility_strategy"], "FULL_TRANSITIVE");
     assert_eq!(policies["retention_policies"]["retentionTimeInMinutes"], 7 * 24 * 60);
     PulsarSink::new(broker.options.clone()).unwrap().deliver(&samples()).unwrap();
@@ -101,7 +103,7 @@ fn avro_topics_carry_avro() {
         let nth = events.iter().filter(|e| self::topic(&broker.options, e) == topic && e.position <= event.position);
         let raw = broker.read(&topic, nth.count()).pop().unwrap();
         assert_eq!(raw.properties["ce_datacontenttype"], "application/avro");
-        let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
         let kept = std::fs::read_to_string(kept.join(format!("{}.avsc", topic.rsplit('/').next().unwrap()))).unwrap();
         let schema = apache_avro::Schema::parse_str(&kept).unwrap();
         let reader = apache_avro::reader::datum::GenericDatumReader::builder(&schema).build().unwrap();
@@ -109,6 +111,54 @@ fn avro_topics_carry_avro() {
         let text = format!("{record:?}");
         let subject = event.subject.split_once(':').map_or(event.subject.as_str(), |(_, id)| id);
         assert!(text.contains(subject), "{text}");
+    }
+}
+
+#[test]
+fn schemas_may_grow_in_both_directions_and_nothing_else_gets_in() {
+    let Some(mut broker) = Broker::find("growing schemas") else { return };
+    broker.options.encodings = BTreeMap::from([("conversions.conversion".to_owned(), Encoding::Avro)]);
+    topics::setup(&broker.options).unwrap();
+    for kind in ["JSON", "AVRO"] {
+        let local = format!("conversions.{}", if kind == "AVRO" { "conversion" } else { "touch" });
+        let place = format!("schemas/{}/{}/{local}/schema", broker.options.tenant, broker.options.namespace);
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schemas/{local}.avsc"));
+        let now: Value = serde_json::from_str(&std::fs::read_to_string(kept).unwrap()).unwrap();
+        let offer = |change: &dyn Fn(&mut Vec<Value>)| {
+            let mut schema = now.clone();
+            change(schema["fields"].as_array_mut().unwrap());
+            let body = json!({ "type": kind, "schema": schema.to_string(), "properties": {} });
+            broker.admin("POST", &place, &body.to_string()).0
+        };
+        let optional = |name: &str, kind: Value| json!({ "name": name, "type": ["null", kind], "default": null });
+        let nested = json!({ "type": "record", "name": "nested", "fields": [optional("deep", json!("string"))] });
+        // What a new field of an event, or a new event type on the topic, does to the schema.
+        assert_eq!(offer(&|fields| fields.push(optional("new_field", json!("long")))), 200);
+        assert_eq!(
+            offer(&|fields| fields.extend([optional("new_field", json!("long")), optional("other", nested.clone())])),
+            200
+        );
+        // Those before stay readable: everything is compared with every version.
+        assert_eq!(offer(&|fields| fields.push(optional("new_field", json!("string")))), 409, "another type");
+        assert_eq!(
+            offer(&|fields| fields.push(json!({ "name": "must", "type": "long" }))),
+            409,
+            "a field that must be there"
+        );
+        assert_eq!(
+            offer(&|fields| fields.push(optional("fourth", json!("long")))),
+            200,
+            "and the kept ones go on growing"
+        );
+        let status = topics::status(&broker.options).unwrap();
+        let status = status.iter().find(|status| status.topic.ends_with(&local)).unwrap();
+        assert_eq!(status.schema_version, Some(3));
+        // An older version of the program still delivers, with its own version of the schema.
+        let events: Vec<EventRecord> =
+            samples().into_iter().filter(|event| local.ends_with(&event.aggregate)).collect();
+        PulsarSink::new(broker.options.clone()).unwrap().deliver(&events).unwrap();
+        let raws = broker.read(&broker.options.topic(&local), events.len());
+        assert!(raws.iter().all(|raw| raw.schema_version.as_deref() == Some(&0_i64.to_be_bytes()[..])), "{raws:?}");
     }
 }
 
@@ -128,6 +178,9 @@ fn faults_name_the_broker_and_what_to_do() {
     // A topic with another schema.
     let mut other = broker.options.clone();
     other.encodings.insert("partners.partner".to_owned(), Encoding::Avro);
+    let fault = topics::setup(&other).unwrap_err();
+    assert!(fault.detail().contains("use the encoding that the topic has"), "{fault}");
+    assert!(!fault.detail().contains('<'), "{fault}");
     let fault = fault_of(other);
     assert_eq!(fault.code(), "broker_refused", "{fault}");
     assert!(fault.detail().contains("setup"), "{fault}");

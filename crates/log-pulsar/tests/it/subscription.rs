@@ -319,10 +319,11 @@ fn a_batch_of_another_publisher_is_not_acknowledged_before_its_last_message() {
         done.borrow_mut().extend(messages.iter().map(|message| message.event.as_ref().unwrap().position));
         Ok(())
     };
-    until(&mut subscription, accept, || done.borrow().len() == 6);
-    subscription.close();
-    let status = topics::status(&broker.options).unwrap();
-    assert_eq!(status.iter().find(|status| &status.topic == topic).unwrap().backlogs["batches"], 0);
+    let backlog = || {
+        let status = topics::status(&broker.options).unwrap();
+        status.iter().find(|status| &status.topic == topic).unwrap().backlogs["batches"]
+    };
+    until(&mut subscription, accept, || done.borrow().len() == 6 && backlog() == 0);
 }
 
 #[test]
