@@ -14,6 +14,8 @@ use crate::options::Options;
 
 /// Creating a partitioned topic or a namespace on a busy broker takes seconds.
 const LIMIT: Duration = Duration::from_secs(30);
+/// A question in the middle of work must not hold it up for long.
+const ASIDE_LIMIT: Duration = Duration::from_secs(3);
 const LARGEST_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
 pub(crate) struct Admin<'o> {
@@ -29,7 +31,16 @@ pub(crate) struct Shown {
 
 impl<'o> Admin<'o> {
     pub(crate) fn new(options: &'o Options) -> Self {
-        let config = Agent::config_builder().timeout_global(Some(LIMIT)).http_status_as_error(false).build();
+        Self::within(options, LIMIT)
+    }
+
+    /// For questions in the middle of work.
+    pub(crate) fn aside(options: &'o Options) -> Self {
+        Self::within(options, ASIDE_LIMIT)
+    }
+
+    fn within(options: &'o Options, limit: Duration) -> Self {
+        let config = Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false).build();
         Self { options, agent: config.new_agent() }
     }
 

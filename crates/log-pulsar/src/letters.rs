@@ -1,6 +1,6 @@
 //! Dead letters on the broker: the message as it came, on a topic of its own beside its topic, with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kernel::Result;
 use pulsar::producer::Message;
@@ -15,24 +15,21 @@ const KEPT_BYTES: usize = 64 * 1024;
 const LONGEST_REASON_BYTES: usize = 1_000;
 
 /// The topic for the dead letters of a subscription.
-pub(crate) fn topic(message: &Inbound, subscription: &str) -> String {
+fn topic(message: &Inbound, subscription: &str) -> String {
     format!("{}-{subscription}-DLQ", message.whole_topic())
 }
 
-/// Sends one letter and waits until the broker has it.
-pub(crate) fn send(
-    link: &mut Link,
-    options: &Options,
-    subscription: &str,
-    message: &Inbound,
-    reason: &str,
-) -> Result<()> {
-    let topic = topic(message, subscription);
-    if !link.is_prepared(&topic) {
-        topics::make_letters_topic(options, &topic);
-        link.prepare(options, vec![(topic.clone(), None)])?;
-    }
-    link.send(options, vec![(&topic, letter(subscription, message, reason))])
+/// Sends letters, each with its reason, and waits until the broker has them.
+pub(crate) fn send(link: &mut Link, options: &Options, subscription: &str, dead: &[(Inbound, String)]) -> Result<()> {
+    let letters: Vec<(String, Message)> = dead
+        .iter()
+        .map(|(message, reason)| (topic(message, subscription), letter(subscription, message, reason)))
+        .collect();
+    let topics: BTreeSet<&String> = letters.iter().map(|(topic, _)| topic).collect();
+    let fresh: Vec<String> = topics.into_iter().filter(|topic| !link.is_prepared(topic)).cloned().collect();
+    fresh.iter().for_each(|topic| topics::make_letters_topic(options, topic));
+    link.prepare(options, fresh.into_iter().map(|topic| (topic, None)).collect())?;
+    link.send(options, letters)
 }
 
 fn letter(subscription: &str, message: &Inbound, reason: &str) -> Message {

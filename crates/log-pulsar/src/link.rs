@@ -130,24 +130,25 @@ impl Link {
 
     /// Sends messages to topics that were prepared, in order, and waits until the broker has made all of them durable.
     /// The limit counts from the last answer.
-    pub(crate) fn send(&mut self, options: &Options, messages: Vec<(&str, Message)>) -> Result<()> {
+    pub(crate) fn send(&mut self, options: &Options, messages: Vec<(String, Message)>) -> Result<()> {
         let runtime = self.runtime.as_ref().expect("only dropping takes it");
         let producers = &mut self.producers;
         runtime.block_on(async {
             let mut receipts = Vec::with_capacity(messages.len());
             for (topic, message) in messages {
-                let producer = producers.get_mut(topic).expect("every topic was prepared");
+                let producer = producers.get_mut(&topic).expect("every topic was prepared");
                 let outcome = timeout(ANSWER_LIMIT, producer.send_non_blocking(message)).await;
-                let what = format!("sending to {topic}");
+                let what = || format!("sending to {topic}");
                 match outcome {
-                    Ok(Ok(receipt)) => receipts.push((what, receipt)),
-                    outcome => return Err(refuse(options, &what, outcome.ok().map(|outcome| outcome.map(drop)))),
+                    Ok(Ok(receipt)) => receipts.push((topic, receipt)),
+                    outcome => return Err(refuse(options, &what(), outcome.ok().map(|outcome| outcome.map(drop)))),
                 }
             }
-            for (what, receipt) in receipts {
+            for (topic, receipt) in receipts {
+                let what = || format!("sending to {topic}");
                 match timeout(ANSWER_LIMIT, receipt).await {
                     Ok(Ok(_)) => {}
-                    outcome => return Err(refuse(options, &what, outcome.ok().map(|outcome| outcome.map(drop)))),
+                    outcome => return Err(refuse(options, &what(), outcome.ok().map(|outcome| outcome.map(drop)))),
                 }
             }
             Ok(())

@@ -35,7 +35,7 @@ impl PulsarSink {
         let wanted = used.map(|topic| (topic.name.clone(), Some(topic.schema.declared(topic.encoding)))).collect();
         link.prepare(&self.options, wanted)?;
         let topics = &self.topics;
-        let messages = messages.into_iter().map(|(local, message)| (topics[&local].name.as_str(), message)).collect();
+        let messages = messages.into_iter().map(|(local, message)| (topics[&local].name.clone(), message)).collect();
         link.send(&self.options, messages)
     }
 }

@@ -143,10 +143,12 @@ impl Subscription {
 
     fn turn(&mut self, handle: &mut dyn FnMut(&[Inbound]) -> Result<()>) -> Result<Progress> {
         let mut turn = Turn::default();
-        let fresh = self.fetch()?;
+        self.connect()?;
         let mut slice = self.held.take_due(now(), self.how.slice);
+        // A fault here is the broker's: then everything that is not acknowledged comes again.
+        let fresh = self.fetch(self.how.slice - slice.len(), !slice.is_empty())?;
         slice.extend(self.held.queue_up(fresh));
-        let outcome = self.read(&mut turn, slice).and_then(|slice| self.hand_over(&mut turn, slice, handle));
+        let outcome = self.work(&mut turn, slice, handle);
         let back = std::mem::take(&mut turn.back);
         self.held.put_back(back, &turn.due, now());
         outcome?;
@@ -154,25 +156,27 @@ impl Subscription {
         Ok(Progress { held: self.held.count(), ..turn.progress })
     }
 
-    fn fetch(&mut self) -> Result<Vec<Inbound>> {
-        let how = Subscribing {
-            name: &self.how.name,
-            from_the_beginning: self.how.from_the_beginning,
-            queue: self.how.slice,
-        };
-        let receiver = match &mut self.receiver {
-            Some(receiver) => receiver,
-            empty => {
-                self.watchdog.heard(now());
-                empty.insert(Receiver::open(&self.options, &self.how.topics, &how)?)
-            }
-        };
-        let wait = self.held.next_due(now()).map_or(self.how.wait, |due| due.min(self.how.wait));
+    fn connect(&mut self) -> Result<()> {
+        if self.receiver.is_none() {
+            let Self { how, .. } = self;
+            let subscribing =
+                Subscribing { name: &how.name, from_the_beginning: how.from_the_beginning, queue: how.slice };
+            self.receiver = Some(Receiver::open(&self.options, &how.topics, &subscribing)?);
+            self.watchdog.heard(now());
+        }
+        Ok(())
+    }
+
+    /// What has arrived, as far as there is room; waits when there is nothing else to do.
+    fn fetch(&mut self, room: usize, busy: bool) -> Result<Vec<Inbound>> {
+        let Some(receiver) = self.receiver.as_mut().filter(|_| room > 0) else { return Ok(Vec::new()) };
+        let wait = if busy { Duration::ZERO } else { self.how.wait };
+        let wait = self.held.next_due(now()).map_or(wait, |due| due.min(wait));
         if self.held.count() >= MOST_HELD {
             receiver.pause(wait);
             return Ok(Vec::new());
         }
-        let fresh = receiver.receive(&self.options, self.how.slice, wait, now)?;
+        let fresh = receiver.receive(&self.options, room, wait, now)?;
         if fresh.is_empty() {
             let (names, waits) = (receiver.names(), self.held.count() + receiver.unreadable.count());
             self.watchdog.look(now(), &self.options, &self.how, &names, waits)?;
@@ -182,33 +186,35 @@ impl Subscription {
         Ok(fresh)
     }
 
-    /// Reads the messages as events and sends what is none to the dead letters.
-    fn read(&mut self, turn: &mut Turn, slice: Vec<Inbound>) -> Result<Vec<Inbound>> {
-        let mut good = Vec::with_capacity(slice.len());
-        let mut rest = slice.into_iter();
-        while let Some(mut message) = rest.next() {
-            let event = match (message.unreadable, &message.event) {
+    /// Reads the messages as events, sends what is none to the dead letters, all at once, and hands over the others.
+    fn work(
+        &mut self,
+        turn: &mut Turn,
+        slice: Vec<Inbound>,
+        handle: &mut dyn FnMut(&[Inbound]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut good, mut dead) = (Vec::with_capacity(slice.len()), Vec::new());
+        for mut message in slice {
+            let event = match (message.unreadable, message.event.take()) {
                 (Some(reason), _) => Err(reason.to_owned()),
-                (None, Some(_)) => Ok(message.event.take()),
                 (None, None) if self.how.only_events => self.event(&message).map(Some),
-                (None, None) => Ok(None),
+                (None, event) => Ok(event),
             };
             match event {
                 Ok(event) => {
                     message.event = event;
                     good.push(message);
                 }
-                Err(reason) => {
-                    if let Err(fault) = self.bury(turn, &message, &reason) {
-                        turn.back.extend(good);
-                        turn.back.push(message);
-                        turn.back.extend(rest);
-                        return Err(fault);
-                    }
-                }
+                Err(reason) => dead.push((message, reason)),
             }
         }
-        Ok(good)
+        match self.bury(turn, dead) {
+            Ok(()) => self.hand_over(turn, good, handle),
+            Err(fault) => {
+                turn.back.extend(good);
+                Err(fault)
+            }
+        }
     }
 
     fn event(&mut self, message: &Inbound) -> Result<kernel::EventRecord, String> {
@@ -266,7 +272,7 @@ impl Subscription {
     fn failed(&mut self, turn: &mut Turn, mut message: Inbound, fault: &Fault) -> Result<()> {
         let hopeless = matches!(fault.kind(), Kind::Malformed | Kind::Unprocessable | Kind::TooLarge);
         if hopeless || message.redeliveries + 1 >= self.how.attempts {
-            return self.bury(turn, &message, &fault.to_string());
+            return self.bury(turn, vec![(message, fault.to_string())]);
         }
         let delay = self.how.first_delay * 2_u32.saturating_pow(message.redeliveries.min(10));
         turn.due.insert(message.key().to_owned(), now() + delay.min(LONGEST_DELAY));
@@ -275,19 +281,21 @@ impl Subscription {
         Ok(())
     }
 
-    fn bury(&mut self, turn: &mut Turn, message: &Inbound, reason: &str) -> Result<()> {
+    /// Sends messages to the dead letters, with the reasons. After a fault they come again with the next connection.
+    fn bury(&mut self, turn: &mut Turn, dead: Vec<(Inbound, String)>) -> Result<()> {
+        if dead.is_empty() {
+            return Ok(());
+        }
         let Self { receiver, options, how, .. } = self;
         let receiver = receiver.as_mut().ok_or_else(|| faults::unavailable(options, "not connected", "no receiver"))?;
-        tracing::error!(
-            subscription = how.name,
-            topic = message.topic,
-            message = message.message_id,
-            reason,
-            "dead letter"
-        );
-        letters::send(&mut receiver.link, options, &how.name, message, reason)?;
-        turn.progress.dead += 1;
-        self.acknowledge(std::slice::from_ref(message))
+        for (message, reason) in &dead {
+            let Inbound { topic, message_id, .. } = message;
+            tracing::error!(subscription = how.name, topic, message = message_id, reason, "dead letter");
+        }
+        letters::send(&mut receiver.link, options, &how.name, &dead)?;
+        turn.progress.dead += dead.len();
+        let messages: Vec<Inbound> = dead.into_iter().map(|(message, _)| message).collect();
+        self.acknowledge(&messages)
     }
 
     /// Looks for what the driver could not unpack. Without the administration it stays, and nothing else is the worse for it.
@@ -301,15 +309,11 @@ impl Subscription {
                 return Ok(());
             }
         };
-        for message in found {
-            self.bury(
-                turn,
-                &message,
-                "it cannot be unpacked: publish it without compression, or with LZ4, ZLIB or ZSTD",
-            )?;
-            if let Some(receiver) = &mut self.receiver {
-                receiver.unreadable.done(&message.topic);
-            }
+        let topics: Vec<String> = found.iter().map(|message| message.topic.clone()).collect();
+        let reason = "it cannot be unpacked: publish it without compression, or with LZ4, ZLIB or ZSTD";
+        self.bury(turn, found.into_iter().map(|message| (message, reason.to_owned())).collect())?;
+        if let Some(receiver) = &mut self.receiver {
+            topics.iter().for_each(|topic| receiver.unreadable.done(topic));
         }
         Ok(())
     }

@@ -117,10 +117,11 @@ fn backlogs(stats: &Value) -> BTreeMap<String, i64> {
 
 /// The broker's statistics of a topic, of all its partitions together; none when there is no such topic.
 pub(crate) fn statistics(options: &Options, topic: &str) -> Result<Option<Value>> {
-    let admin = Admin::new(options);
+    let admin = Admin::aside(options);
     let place = topic.replacen("://", "/", 1);
     match admin.get(&format!("{place}/stats")) {
         Ok(Some(stats)) => Ok(Some(stats)),
+        Err(fault) if fault.kind() == kernel::Kind::Unavailable => Err(fault),
         // A topic with partitions has no statistics of its own.
         _ => admin.get(&format!("{place}/partitioned-stats")),
     }
@@ -129,7 +130,7 @@ pub(crate) fn statistics(options: &Options, topic: &str) -> Result<Option<Value>
 /// Creates the topic for dead letters with a subscription of its own, so that letters wait until somebody has seen to
 /// them and are not forgotten with the retention. A broker that does not let us leaves it to the producer to try.
 pub(crate) fn make_letters_topic(options: &Options, topic: &str) {
-    let admin = Admin::new(options);
+    let admin = Admin::aside(options);
     let place = topic.replacen("://", "/", 1);
     let made =
         admin.put(&place, &json!({})).and_then(|()| admin.put(&format!("{place}/subscription/letters"), &json!({})));

@@ -57,7 +57,7 @@ impl Unreadable {
             return Ok(Vec::new());
         }
         self.due = Some(now + PATIENCE);
-        let admin = Admin::new(options);
+        let admin = Admin::aside(options);
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         for (topic, &count) in &self.topics {
             let mut missing = count;

@@ -60,8 +60,8 @@ impl Broker {
         Some(Self { options, runtime, _shared: shared, _alone: alone })
     }
 
-    /// Kills the broker (`stop`) or starts it and waits until it is well (`start`): ALPES_TEST_PULSAR_CONTROL names the
-    /// program that does it.
+    /// Kills the broker (`stop`), starts it and waits until it is well (`start`), makes it stand still (`pause`) or go on
+    /// (`resume`): ALPES_TEST_PULSAR_CONTROL names the program that does it.
     pub(crate) fn control(what: &str) -> bool {
         let Some(program) = std::env::var_os("ALPES_TEST_PULSAR_CONTROL") else { return false };
         assert!(Command::new(program).arg(what).status().unwrap().success(), "{what}");

@@ -327,6 +327,81 @@ fn a_batch_of_another_publisher_is_not_acknowledged_before_its_last_message() {
 }
 
 #[test]
+fn a_topic_that_moves_loses_nothing_and_keeps_its_order() {
+    let Some(mut broker) = Broker::find("a topic that moves") else { return };
+    broker.options.partitions = 2;
+    topics::setup(&broker.options).unwrap();
+    let topic = partners(&broker.options)[0].replacen("://", "/", 1);
+    let mut sink = PulsarSink::new(broker.options.clone()).unwrap();
+    let mut subscription = subscribe(&broker, "moving", partners(&broker.options));
+    let db = database();
+    let events: Vec<_> = (0..3_000_i32).map(|n| suspended(n.into(), u8::try_from(n % 11).unwrap(), "fine")).collect();
+    for (nth, slice) in events.chunks(300).enumerate() {
+        while let Err(fault) = sink.deliver(slice) {
+            println!("{fault}");
+        }
+        // One message of each slice fails the first time, so that some wait when the broker lets go of the topic.
+        let mut failed = false;
+        let _ = subscription.step(|messages| {
+            if !std::mem::replace(&mut failed, true) {
+                return Err(Fault::internal("the first time"));
+            }
+            once(&db, messages)
+        });
+        if nth % 3 == 1 {
+            assert_eq!(broker.admin("PUT", &format!("{topic}/unload"), "").0, 204);
+        }
+    }
+    until(&mut subscription, |messages| once(&db, messages), || effects(&db).len() == events.len());
+    in_order(&events, &effects(&db));
+}
+
+#[test]
+fn a_broker_that_does_not_answer_is_given_up_in_time() {
+    let Some(broker) = Broker::alone("a broker that does not answer") else { return };
+    if std::env::var_os("ALPES_TEST_PULSAR_CONTROL").is_none() {
+        println!("NOT RUN: a broker that does not answer: ALPES_TEST_PULSAR_CONTROL names no program that stops it");
+        return;
+    }
+    topics::setup(&broker.options).unwrap();
+    let events: Vec<_> = (0..100_i32).map(|n| suspended(n.into(), u8::try_from(n % 11).unwrap(), "fine")).collect();
+    let mut sink = PulsarSink::new(broker.options.clone()).unwrap();
+    let mut subscription = subscribe(&broker, "waiting", partners(&broker.options));
+    let db = database();
+    sink.deliver(&events[..50]).unwrap();
+    until(&mut subscription, |messages| once(&db, messages), || effects(&db).len() == 50);
+    Broker::control("pause");
+    let began = Instant::now();
+    let fault = sink.deliver(&events[50..]).unwrap_err();
+    let took = began.elapsed();
+    let step = Instant::now();
+    let _ = subscription.step(|messages| once(&db, messages));
+    let step = step.elapsed();
+    Broker::control("resume");
+    println!("{fault} after {took:?}, the step took {step:?}");
+    assert_eq!(fault.code(), "broker_unavailable", "{fault}");
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    assert!(step < Duration::from_secs(5), "{step:?}");
+    while let Err(fault) = sink.deliver(&events[50..]) {
+        println!("{fault}");
+    }
+    until(&mut subscription, |messages| once(&db, messages), || effects(&db).len() == 100);
+    in_order(&events, &effects(&db));
+}
+
+/// Whether the effects of each of eleven keys came in the order of their events.
+fn in_order(events: &[EventRecord], effects: &[String]) {
+    let places: BTreeMap<String, i64> = events.iter().map(|event| (event.id.to_string(), event.position)).collect();
+    let mut last = [-1; 11];
+    for effect in effects {
+        let position = places[effect];
+        let key = usize::try_from(position % 11).unwrap();
+        assert!(last[key] < position, "{} before {position}", last[key]);
+        last[key] = position;
+    }
+}
+
+#[test]
 fn a_killed_broker_is_a_fault_and_after_its_restart_everything_arrives_in_order() {
     let Some(broker) = Broker::alone("a killed broker") else { return };
     if std::env::var_os("ALPES_TEST_PULSAR_CONTROL").is_none() {
@@ -363,12 +438,5 @@ fn a_killed_broker_is_a_fault_and_after_its_restart_everything_arrives_in_order(
     killer.join().unwrap();
     assert!(faults > 0, "the broker was killed in the middle");
     until(&mut subscription, |messages| once(&db, messages), || effects(&db).len() == events.len());
-    let places: BTreeMap<String, i64> = events.iter().map(|event| (event.id.to_string(), event.position)).collect();
-    let mut last = [-1; 11];
-    for effect in effects(&db) {
-        let position = places[&effect];
-        let key = usize::try_from(position % 11).unwrap();
-        assert!(last[key] < position, "{} before {position}", last[key]);
-        last[key] = position;
-    }
+    in_order(&events, &effects(&db));
 }
