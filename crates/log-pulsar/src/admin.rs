@@ -16,6 +16,7 @@ use crate::options::Options;
 const LIMIT: Duration = Duration::from_secs(30);
 /// A question in the middle of work must not hold it up for long.
 const ASIDE_LIMIT: Duration = Duration::from_secs(3);
+const MOST_REDIRECTIONS: usize = 5;
 const LARGEST_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 
 pub(crate) struct Admin<'o> {
@@ -40,7 +41,12 @@ impl<'o> Admin<'o> {
     }
 
     fn within(options: &'o Options, limit: Duration) -> Self {
-        let config = Agent::config_builder().timeout_global(Some(limit)).http_status_as_error(false).build();
+        let config = Agent::config_builder()
+            .timeout_global(Some(limit))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .build();
         Self { options, agent: config.new_agent() }
     }
 
@@ -94,16 +100,25 @@ impl<'o> Admin<'o> {
     }
 
     fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(String, Response<Body>)> {
-        let url = format!("{}/admin/v2/{path}", self.options.admin_url.trim_end_matches('/'));
-        let mut request = ureq::http::Request::builder().method(method).uri(&url);
-        if let Some(token) = &self.options.token {
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
+        let mut url = format!("{}/admin/v2/{path}", self.options.admin_url.trim_end_matches('/'));
         let text = body.map(Value::to_string).unwrap_or_default();
-        let request = request.header("Content-Type", "application/json").body(text);
-        let request = request.map_err(|error| self.unavailable(&url, &error))?;
-        let response = self.agent.run(request).map_err(|error| self.unavailable(&url, &error))?;
-        Ok((url, response))
+        // In a cluster the broker that was asked points at the one that has the topic. The HTTP client would go there
+        // without the token, or without the body.
+        for _ in 0..MOST_REDIRECTIONS {
+            let mut request = ureq::http::Request::builder().method(method.clone()).uri(&url);
+            if let Some(token) = &self.options.token {
+                request = request.header("Authorization", format!("Bearer {token}"));
+            }
+            let request = request.header("Content-Type", "application/json").body(text.clone());
+            let request = request.map_err(|error| self.unavailable(&url, &error))?;
+            let response = self.agent.run(request).map_err(|error| self.unavailable(&url, &error))?;
+            let elsewhere = response.headers().get("location").and_then(|place| place.to_str().ok());
+            match (response.status().as_u16(), elsewhere) {
+                (302 | 307 | 308, Some(place)) => url = place.to_owned(),
+                _ => return Ok((url, response)),
+            }
+        }
+        Err(self.unavailable(&url, &"the brokers point at each other"))
     }
 
     fn unavailable(&self, url: &str, error: &dyn std::fmt::Display) -> kernel::Fault {
@@ -130,5 +145,52 @@ impl<'o> Admin<'o> {
             _ => "the admin interface refuses",
         };
         faults::refused(self.options, &format!("{path}: {remedy}: status {status}, {reason}"), "admin interface")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the broker of this test answers on a thread of its own")]
+    fn a_redirection_takes_method_token_and_body_along() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let place = listener.local_addr().unwrap();
+        let broker = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            for answer in [
+                format!(
+                    "HTTP/1.1 307 x\r\nLocation: http://{place}/owner\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                ),
+                "HTTP/1.1 204 x\r\nConnection: close\r\n\r\n".to_owned(),
+            ] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut head: Vec<String> = Vec::new();
+                while head.last().is_none_or(|line| line != "\r\n") {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    head.push(line);
+                }
+                let mut body = [0; 2];
+                reader.read_exact(&mut body).unwrap();
+                asked.push((head.concat(), body));
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            asked
+        });
+        let mut options = Options::new("pulsar://nobody", format!("http://{place}"));
+        options.token = Some("a-token".to_owned());
+        Admin::new(&options).put("things/1", &serde_json::json!({})).unwrap();
+        let asked = broker.join().unwrap();
+        for ((head, body), line) in asked.iter().zip(["PUT /admin/v2/things/1 ", "PUT /owner "]) {
+            assert!(head.starts_with(line) && head.to_lowercase().contains("authorization: bearer a-token"), "{head}");
+            assert_eq!(body, b"{}");
+        }
+        assert_eq!(asked.len(), 2);
     }
 }

@@ -121,11 +121,15 @@ impl Link {
             .collect();
         let built = within(self.runtime(), join_all(building));
         let built = built.ok_or_else(|| refuse(options, "creating producers", None))?;
+        let mut outcome = Ok(());
         for (topic, producer) in built {
-            let producer = producer.map_err(|error| faults::of(options, &format!("producing to {topic}"), &error))?;
-            self.producers.insert(topic, producer);
+            match producer {
+                // Each is kept, also after a failure: dropped outside of the runtime it would panic.
+                Ok(producer) => drop(self.producers.insert(topic, producer)),
+                Err(error) => outcome = Err(faults::of(options, &format!("producing to {topic}"), &error)),
+            }
         }
-        Ok(())
+        outcome
     }
 
     /// Sends messages to topics that were prepared, in order, and waits until the broker has made all of them durable.

@@ -9,6 +9,7 @@ use futures_util::future::{join_all, try_join_all};
 use futures_util::stream::{self, StreamExt as _};
 use kernel::Result;
 use pulsar::consumer::InitialPosition;
+use pulsar::error::{ConnectionError, ConsumerError};
 use pulsar::{Consumer, ConsumerOptions, SubType, TokioExecutor};
 use tokio::time::timeout;
 
@@ -169,39 +170,44 @@ impl Receiver {
         })
     }
 
-    /// The schema that a message was written with; none when it does not say.
-    pub(crate) fn schema(&mut self, options: &Options, message: &Inbound) -> Result<Option<&Schema>, String> {
-        let Some(version) = &message.schema_version else { return Ok(None) };
+    /// The schema that a message was written with; none when it does not say; words when it cannot be had. A fault when the
+    /// broker does not answer, which is not the message's.
+    pub(crate) fn schema(&mut self, options: &Options, message: &Inbound) -> Result<Result<Option<&Schema>, String>> {
+        let Some(version) = &message.schema_version else { return Ok(Ok(None)) };
         let place = (message.topic.clone(), version.clone());
         if !self.schemas.contains_key(&place) {
             let Self { consumers, link, .. } = self;
-            let consumer = consumers.iter_mut().find(|consumer| consumer.topics().contains(&message.topic));
-            let consumer = consumer.ok_or("its topic is not subscribed to")?;
+            let Some(consumer) = consumers.iter_mut().find(|consumer| consumer.topics().contains(&message.topic))
+            else {
+                return Ok(Err("its topic is not subscribed to".to_owned()));
+            };
             let question = consumer.get_schema(&message.topic, Some(version.clone()));
-            let answer = link.wait(options, "asking for a schema", async { timeout_of(question).await });
-            let schema = answer.map_err(|fault| fault.to_string())?.ok_or("its schema is not on the broker")?;
-            let schema = Schema::parse_reader(&mut schema.schema_data.as_slice());
-            self.schemas.insert(place.clone(), schema.map_err(|error| format!("its schema cannot be read: {error}"))?);
+            let answer = match link.block_on(async { timeout(ANSWER_LIMIT, question).await }) {
+                Ok(Ok(answer)) => answer,
+                // The broker has answered, only not with a schema: a version that there is not.
+                Ok(Err(pulsar::Error::Connection(ConnectionError::PulsarError(..)))) => None,
+                Ok(Err(error)) => return Err(faults::of(options, "asking for a schema", &error)),
+                Err(limit) => {
+                    return Err(faults::unavailable(options, "asking for a schema: no answer in time", limit));
+                }
+            };
+            let Some(schema) = answer else { return Ok(Err("its schema is not on the broker".to_owned())) };
+            match Schema::parse_reader(&mut schema.schema_data.as_slice()) {
+                Ok(schema) => drop(self.schemas.insert(place.clone(), schema)),
+                Err(error) => return Ok(Err(format!("its schema cannot be read: {error}"))),
+            }
         }
-        Ok(self.schemas.get(&place))
+        Ok(Ok(self.schemas.get(&place)))
     }
 }
 
 /// Whether the driver goes on after this error, without the message.
 const fn cannot_unpack(error: &pulsar::Error) -> bool {
-    use pulsar::error::{ConnectionError, ConsumerError};
     matches!(
         error,
         pulsar::Error::Consumer(ConsumerError::Io(_) | ConsumerError::MissingPayload(_))
             | pulsar::Error::Connection(ConnectionError::Decoding(_))
     )
-}
-
-async fn timeout_of<T>(question: impl Future<Output = Result<T, pulsar::Error>>) -> Result<T, pulsar::Error> {
-    match timeout(ANSWER_LIMIT, question).await {
-        Ok(answer) => answer,
-        Err(_) => Err(pulsar::Error::Custom("no answer in time".to_owned())),
-    }
 }
 
 /// Whether with this message everything of its entry is done.

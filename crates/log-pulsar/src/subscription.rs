@@ -197,7 +197,7 @@ impl Subscription {
         for mut message in slice {
             let event = match (message.unreadable, message.event.take()) {
                 (Some(reason), _) => Err(reason.to_owned()),
-                (None, None) if self.how.only_events => self.event(&message).map(Some),
+                (None, None) if self.how.only_events => self.event(&message)?.map(Some),
                 (None, event) => Ok(event),
             };
             match event {
@@ -217,12 +217,13 @@ impl Subscription {
         }
     }
 
-    fn event(&mut self, message: &Inbound) -> Result<kernel::EventRecord, String> {
+    /// The event, or why it is none; a fault of the broker is neither.
+    fn event(&mut self, message: &Inbound) -> Result<Result<kernel::EventRecord, String>> {
         let written = match (&mut self.receiver, self.reading.is_avro(&message.topic)) {
             (Some(receiver), true) => receiver.schema(&self.options, message)?,
-            _ => None,
+            _ => Ok(None),
         };
-        self.reading.event(message, written)
+        Ok(written.and_then(|written| self.reading.event(message, written)))
     }
 
     fn hand_over(

@@ -37,7 +37,10 @@ pub fn setup(options: &Options) -> Result<()> {
     let Options { tenant, namespace, .. } = options;
     make_tenant(&admin, tenant)?;
     let place = format!("namespaces/{tenant}/{namespace}");
-    admin.put(&place, &json!({}))?;
+    // Somebody may have made it for us, and not let us make one.
+    if admin.get(&place)?.is_none() {
+        admin.put(&place, &json!({}))?;
+    }
     admin.put(&format!("{place}/schemaCompatibilityStrategy"), &json!("FULL_TRANSITIVE"))?;
     admin.post(&format!("{place}/schemaValidationEnforced"), &json!(true))?;
     admin.post(&format!("{place}/isAllowAutoUpdateSchema"), &json!(false))?;

@@ -181,7 +181,10 @@ fn faults_name_the_broker_and_what_to_do() {
     let fault = topics::setup(&other).unwrap_err();
     assert!(fault.detail().contains("use the encoding that the topic has"), "{fault}");
     assert!(!fault.detail().contains('<'), "{fault}");
-    let fault = fault_of(other);
+    let fault = fault_of(other.clone());
     assert_eq!(fault.code(), "broker_refused", "{fault}");
     assert!(fault.detail().contains("setup"), "{fault}");
+    // And in a slice over all topics, of which the others are good.
+    let fault = PulsarSink::new(other).unwrap().deliver(&samples()).unwrap_err();
+    assert_eq!(fault.code(), "broker_refused", "{fault}");
 }
