@@ -191,7 +191,7 @@ pub struct TermsVersion {
 }
 
 /// A campaign was created, as a draft.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Created {
     /// The campaign.
     pub campaign_id: CampaignId,
@@ -224,7 +224,7 @@ event!(
 macro_rules! campaign_change {
     ($($name:ident, $event_type:literal, $meaning:literal;)*) => {$(
         #[doc = $meaning]
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
         pub struct $name {
             /// The campaign.
             pub campaign_id: CampaignId,
@@ -245,7 +245,7 @@ campaign_change! {
 }
 
 /// A campaign's data changed; the data are in the owner's row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Updated {
     /// The campaign.
     pub campaign_id: CampaignId,
@@ -263,7 +263,7 @@ event!(
 );
 
 /// A campaign's budget was set, changed or removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BudgetChanged {
     /// The campaign.
     pub campaign_id: CampaignId,
@@ -281,7 +281,7 @@ event!(
 );
 
 /// A version of terms was published.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TermsPublished {
     /// The campaign.
     pub campaign_id: CampaignId,
@@ -320,7 +320,7 @@ fn sample_terms() -> Terms {
 }
 
 /// A partner was enrolled.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EnrollmentOpened {
     /// The enrolment.
     pub enrollment_id: EnrollmentId,
@@ -355,7 +355,7 @@ event!(
 );
 
 /// A partner's enrolment ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EnrollmentClosed {
     /// The enrolment.
     pub enrollment_id: EnrollmentId,

@@ -28,7 +28,7 @@ kernel::names! {
 }
 
 /// An entry of the ledger as its event tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct EntryNote {
     /// The kind of entry.
     pub kind: String,
@@ -43,7 +43,7 @@ fn note() -> EntryNote {
 }
 
 /// A commission was computed and accrued.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Accrued {
     /// The commission.
     pub commission_id: CommissionId,
@@ -97,7 +97,7 @@ event!(
 );
 
 /// What is kept of a commission changed: a refund, a chargeback, or one that was won back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Reversed {
     /// The commission.
     pub commission_id: CommissionId,
@@ -146,7 +146,7 @@ event!(
 macro_rules! commission_change {
     ($($name:ident, $event_type:literal, $meaning:literal;)*) => {$(
         #[doc = $meaning]
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
         pub struct $name {
             /// The commission.
             pub commission_id: CommissionId,

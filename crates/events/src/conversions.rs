@@ -80,7 +80,7 @@ pub struct Line {
 }
 
 /// A touch was recorded: a customer met a partner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TouchRecorded {
     /// The touch.
     pub touch_id: TouchId,
@@ -119,7 +119,7 @@ event!(
 );
 
 /// A conversion was recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Recorded {
     /// The conversion.
     pub conversion_id: ConversionId,
@@ -175,7 +175,7 @@ event!(
 );
 
 /// A refund, chargeback, cancellation or reversal was recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RefundRecorded {
     /// The refund.
     pub refund_id: RefundId,
@@ -214,7 +214,7 @@ event!(
 );
 
 /// How much of a conversion has been taken back so far (rules section 6).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Refunds {
     /// min(amount, sum of the refunds less what was won back), minor units.
     pub refunded_minor: i64,
@@ -248,7 +248,7 @@ pub struct Candidate {
 }
 
 /// A partner is credited with a conversion. Carries everything that the commission is computed from, but the terms.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Attributed {
     /// The conversion.
     pub conversion_id: ConversionId,
@@ -315,7 +315,7 @@ event!(
 );
 
 /// Nobody is credited with a conversion, so far.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Unattributed {
     /// The conversion.
     pub conversion_id: ConversionId,
@@ -347,7 +347,7 @@ event!(
 );
 
 /// A conversion does not count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Rejected {
     /// The conversion.
     pub conversion_id: ConversionId,
@@ -366,7 +366,7 @@ event!(
 );
 
 /// What has been taken back of a conversion changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Refunded {
     /// The conversion.
     pub conversion_id: ConversionId,
@@ -399,7 +399,7 @@ event!(
 );
 
 /// A refund has no effect.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RefundRejected {
     /// The refund.
     pub refund_id: RefundId,
@@ -416,7 +416,7 @@ event!(
 );
 
 /// A fact named a partner or a campaign that is not known; the policy asks for a provisional one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReferenceMissing {
     /// `partner` or `campaign`.
     pub kind: String,

@@ -36,7 +36,7 @@ kernel::names! {
 macro_rules! partner_change {
     ($($name:ident, $event_type:literal, $meaning:literal;)*) => {$(
         #[doc = $meaning]
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
         pub struct $name {
             /// The partner.
             pub partner_id: PartnerId,
@@ -49,7 +49,7 @@ macro_rules! partner_change {
 }
 
 /// A partner applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Applied {
     /// The partner.
     pub partner_id: PartnerId,
@@ -80,7 +80,7 @@ partner_change! {
 }
 
 /// A partner's data changed; what changed is in the owner's row, not here, because it may be personal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Updated {
     /// The partner.
     pub partner_id: PartnerId,

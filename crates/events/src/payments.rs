@@ -55,7 +55,7 @@ kernel::names! {
 }
 
 /// One partner's part of a payout.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PayoutLine {
     /// The item: the gateway's idempotency key.
     pub payout_item_id: PayoutItemId,
@@ -71,7 +71,7 @@ pub struct PayoutLine {
 }
 
 /// A payout batch was created and frozen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PayoutCreated {
     /// The batch.
     pub payout_id: PayoutId,
@@ -111,7 +111,7 @@ event!(
 macro_rules! payout_change {
     ($($name:ident, $event_type:literal, $meaning:literal;)*) => {$(
         #[doc = $meaning]
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
         pub struct $name {
             /// The batch.
             pub payout_id: PayoutId,
@@ -135,7 +135,7 @@ payout_change! {
 macro_rules! item_change {
     ($($name:ident, $event_type:literal, $meaning:literal;)*) => {$(
         #[doc = $meaning]
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
         pub struct $name {
             /// The item.
             pub payout_item_id: PayoutItemId,
@@ -176,7 +176,7 @@ item_change! {
 }
 
 /// An adjustment was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AdjustmentRequested {
     /// The adjustment.
     pub adjustment_id: AdjustmentId,
@@ -203,7 +203,7 @@ event!(
 );
 
 /// An adjustment was approved by a second person and posted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AdjustmentApproved {
     /// The adjustment.
     pub adjustment_id: AdjustmentId,

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 /// A fact that one context tells the others. The type's name carries its version; a published version never changes
 /// its shape, except by optional fields.
-pub trait Event: Serialize + DeserializeOwned {
+pub trait Event: Serialize + DeserializeOwned + utoipa::ToSchema {
     /// `<context>.<fact in the past>.v<n>`.
     const TYPE: &'static str;
     /// The aggregate that it is about: `partner`.
@@ -113,6 +113,19 @@ pub struct Descriptor {
     pub sample: fn() -> String,
     /// Decodes a stored sample and encodes it again: a change of shape shows as a difference or an error.
     pub round_trip: fn(&str) -> std::result::Result<String, String>,
+    /// Decodes a payload and answers the aggregate that it is about: no envelope can claim another one.
+    pub subject: fn(&str) -> std::result::Result<String, String>,
+    /// The payload's JSON schema, for those who need it outside of this program.
+    pub schema: fn() -> PayloadSchema,
+}
+
+/// A JSON schema as OpenAPI 3.1 writes it.
+#[derive(Debug, Clone, Serialize)]
+pub struct PayloadSchema {
+    /// The payload.
+    pub payload: serde_json::Value,
+    /// What the payload refers to by `#/components/schemas/<name>`.
+    pub named: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
 /// The catalogue's row of `E`.
@@ -123,7 +136,17 @@ pub fn describe<E: Event>() -> Descriptor {
         meaning: E::MEANING,
         sample: || pretty(&E::sample()),
         round_trip: |text| serde_json::from_str::<E>(text).map(|event| pretty(&event)).map_err(|e| e.to_string()),
+        subject: |text| serde_json::from_str::<E>(text).map(|event| event.subject()).map_err(|e| e.to_string()),
+        schema: payload_schema::<E>,
     }
+}
+
+fn payload_schema<E: Event>() -> PayloadSchema {
+    let json = |schema| serde_json::to_value(schema).expect("a schema is plain data and always serialises");
+    let mut named = Vec::new();
+    E::schemas(&mut named);
+    let named = named.into_iter().map(|(name, schema)| (name, json(schema))).collect();
+    PayloadSchema { payload: json(E::schema()), named }
 }
 
 fn pretty<E: Serialize>(event: &E) -> String {

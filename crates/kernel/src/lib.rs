@@ -11,7 +11,7 @@ mod text;
 mod time;
 
 pub use cloud_event::CloudEvent;
-pub use event::{Descriptor, Event, EventRecord, NewEvent, Published, describe};
+pub use event::{Descriptor, Event, EventRecord, NewEvent, PayloadSchema, Published, describe};
 pub use fault::{Fault, FieldError, Kind, PROBLEMS, Problem, Result, problems};
 pub use id::{
     AdjustmentId, ApiKeyId, CampaignId, CommissionId, ConversionId, DeadLetterId, EnrollmentId, EventId, Id, IdKind,

@@ -24,7 +24,7 @@ CREATE TABLE ledger_total (
     partner_id   {id} NOT NULL,
     currency     {word} NOT NULL,
     kind         {word} NOT NULL,
-    campaign_id  {id} NOT NULL,
+    campaign_id  {bytes} NOT NULL,
     gateway      {word} NOT NULL,
     amount_minor {int} NOT NULL,
     entries      {int} NOT NULL,

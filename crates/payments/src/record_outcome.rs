@@ -112,8 +112,10 @@ pub(crate) fn apply(tx: &mut Tx<'_>, changes: &[Change], after: Vec<NewEvent>) -
     let now = tx.now();
     // An item that is submitted is due at once: whoever finds it so without an outcome asks the gateway first.
     let due_at = |to: State| matches!(to, State::Submitted | State::Unknown).then_some(now);
-    let rows: Vec<[Value<'_>; 5]> = changes
-        .iter()
+    // An item may change twice in one slice: the row is what the last change made of it.
+    let last: BTreeMap<PayoutItemId, &Change> = changes.iter().map(|change| (change.item.id, change)).collect();
+    let rows: Vec<[Value<'_>; 5]> = last
+        .values()
         .map(|change| {
             [
                 change.to.as_str().into(),

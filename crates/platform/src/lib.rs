@@ -1,5 +1,6 @@
 //! Persistence and messaging: the SQL façade, the event store with its consumers, parking, dead letters, published
-//! tables, idempotency keys, the seal. It must not know a business word: contexts bring their tables and meanings.
+//! tables, idempotency keys, the inbox, the seal. It must not know a business word: contexts bring their tables and
+//! meanings.
 //!
 //! Everything here is synchronous (ADR 0002): a transaction runs on the thread that asks for it. Loops, sleeping and
 //! threads live in the server.
@@ -13,6 +14,7 @@ pub mod event_log;
 #[cfg(any(test, feature = "testing"))]
 mod for_test;
 pub mod idempotency;
+pub mod inbox;
 mod json_lines;
 pub mod lease;
 mod location;
@@ -51,7 +53,10 @@ pub struct Check {
 }
 
 /// The tables of this crate.
-pub const MIGRATIONS: &[Migration] = &[Migration::new(1, "platform", include_str!("../migrations/0001_platform.sql"))];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration::new(1, "platform", include_str!("../migrations/0001_platform.sql")),
+    Migration::new(3, "platform", include_str!("../migrations/0003_inbox.sql")),
+];
 
 /// This crate's entries of the catalogue of problems.
 pub fn problems() -> Vec<&'static kernel::Problem> {

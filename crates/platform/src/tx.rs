@@ -100,13 +100,16 @@ impl Tx<'_> {
         on_duplicate: OnDuplicate<'_>,
     ) -> Result<()> {
         if let OnDuplicate::Replace { key } | OnDuplicate::Add { key } = on_duplicate {
-            debug_assert!(are_distinct(&columns, key, rows), "{table}: a call names a key twice");
+            let in_key: Vec<usize> = (0..N).filter(|&column| key.contains(&columns[column])).collect();
+            let keys = rows.iter().map(|row| in_key.iter().map(|&column| row[column]).collect());
+            debug_assert!(are_distinct(keys, rows.len()), "{table}: a call names a key twice");
         }
         self.run_many(&Write::Insert { table, columns: &columns, on_duplicate }, rows).map(|_| ())
     }
 
     /// Updates many rows by key: each of `rows` holds the values of `set`, then those of `key`. The number of
-    /// statements does not depend on the number of rows. Answers the number of rows that were found.
+    /// statements does not depend on the number of rows, and no two of them may name the same key: which would come last
+    /// differs between databases. Answers the number of rows that were found.
     pub fn update_many<const N: usize>(
         &mut self,
         table: &str,
@@ -114,6 +117,10 @@ impl Tx<'_> {
         key: &[&str],
         rows: &[[Value<'_>; N]],
     ) -> Result<usize> {
+        debug_assert!(
+            are_distinct(rows.iter().map(|row| row[set.len()..].to_vec()), rows.len()),
+            "{table}: a call names a key twice"
+        );
         self.run_many(&Write::Update { table, set, key }, rows)
     }
 
@@ -153,10 +160,7 @@ impl Tx<'_> {
     }
 }
 
-/// Whether no two rows have the same values in the columns `key`.
-fn are_distinct<const N: usize>(columns: &[&str; N], key: &[&str], rows: &[[Value<'_>; N]]) -> bool {
-    let in_key: Vec<usize> = (0..N).filter(|&column| key.contains(&columns[column])).collect();
-    let keys: BTreeSet<Vec<Value<'_>>> =
-        rows.iter().map(|row| in_key.iter().map(|&column| row[column]).collect()).collect();
-    keys.len() == rows.len()
+/// Whether no two of these keys are equal.
+fn are_distinct<'v>(keys: impl Iterator<Item = Vec<Value<'v>>>, count: usize) -> bool {
+    keys.collect::<BTreeSet<_>>().len() == count
 }

@@ -73,6 +73,9 @@ enum Command {
     Status,
     /// Take the events of the log to sinks
     Relay(commands::relay::Arguments),
+    /// Make and show the topics on Apache Pulsar
+    #[command(subcommand)]
+    Topics(commands::topics::Command),
     /// Build the reports again from the events
     Rebuild,
     /// Try a dead letter, and those behind it, again
@@ -123,6 +126,7 @@ pub fn run() -> ExitCode {
         Command::Verify => commands::verify::run(&common),
         Command::Status => commands::status::run(&common).map(|()| true),
         Command::Relay(arguments) => commands::relay::run(&common, &arguments).map(|()| true),
+        Command::Topics(command) => commands::topics::run(&common, &command).map(|()| true),
         Command::Rebuild => commands::rebuild::run(&common).map(|()| true),
         Command::Replay(arguments) => commands::replay::run(&common, &arguments).map(|()| true),
         Command::Keys(command) => commands::keys::run(&common, command).map(|()| true),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kernel::{Fault, Result};
 use payments::PaymentGateway;
 use platform::lease::Fence;
-use platform::{Db, Lane, Runner, Step, Tx, consumer, idempotency, seal};
+use platform::{Db, Lane, Runner, Step, Tx, consumer, idempotency, inbox, seal};
 
 use crate::wiring::{Settings, consumers};
 
@@ -136,6 +136,7 @@ impl Worker {
         db.write("sweep", Lane::Back, "system", |tx| {
             let limit = tx.now().minus(kernel::Duration::from_secs(u64::from(idempotency::KEPT_DAYS) * 86_400));
             idempotency::forget_before(tx, limit)?;
+            inbox::forget_before(tx, tx.now().minus(kernel::Duration::from_secs(u64::from(inbox::KEPT_DAYS) * 86_400)))?;
             conversions::sweep(tx, settings)
         })
     }

@@ -65,6 +65,7 @@ fn problems() -> String {
          `errors[]` points at what is wrong.\n\n| code | status | meaning | what to do |\n|---|---|---|---|\n",
     );
     let mut problems = web::problems();
+    problems.extend(log_pulsar::problems());
     problems.sort_by_key(|problem| problem.code);
     for problem in problems {
         page +=

@@ -10,6 +10,7 @@ pub(crate) mod rebuild;
 pub(crate) mod relay;
 pub(crate) mod replay;
 pub(crate) mod status;
+pub(crate) mod topics;
 pub(crate) mod verify;
 
 use crate::cli::Common;
