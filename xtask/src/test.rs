@@ -3,27 +3,31 @@
 //! To add a step, add a line to [`STEPS`].
 
 use crate::process::{Show, cargo, must_run, root, run as start, tool};
-use anyhow::{Result, bail, ensure};
+use crate::services::{self, Service};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 #[rustfmt::skip] // a table reads better as one
 const STEPS: &[Step] = &[
-    Step { name: "check",      budget_minutes: 5,  needs: None,               run: check,      last_word: false },
-    Step { name: "licences",   budget_minutes: 1,  needs: Some("cargo-deny"), run: licences,   last_word: false },
-    Step { name: "build",      budget_minutes: 10, needs: None,               run: build,      last_word: true },
-    Step { name: "documents",  budget_minutes: 1,  needs: None,               run: documents,  last_word: false },
-    Step { name: "tests",      budget_minutes: 4,  needs: None,               run: tests,      last_word: false },
-    Step { name: "simulation", budget_minutes: 3,  needs: None,               run: simulation, last_word: false },
-    Step { name: "planted",    budget_minutes: 4,  needs: None,               run: planted,    last_word: false },
-    Step { name: "chaos",      budget_minutes: 4,  needs: None,               run: chaos,      last_word: false },
-    Step { name: "disk",       budget_minutes: 2,  needs: Some("strace"),     run: disk,       last_word: false },
-    Step { name: "overload",   budget_minutes: 1,  needs: None,               run: overload,   last_word: false },
-    Step { name: "gates",      budget_minutes: 2,  needs: Some("strace"),     run: gates,      last_word: false },
-    Step { name: "demo",       budget_minutes: 2,  needs: Some("python3"),    run: crate::demo::recomputed, last_word: false },
-    Step { name: "openapi",    budget_minutes: 5,  needs: Some("schemathesis"), run: crate::openapi::conforms, last_word: false },
-    Step { name: "deploy",     budget_minutes: 5,  needs: Some("go"),         run: crate::deploy::readable, last_word: false },
+    Step { name: "check",      budget_minutes: 5,  needs: Need::Nothing, run: check,      last_word: false },
+    Step { name: "licences",   budget_minutes: 1,  needs: Need::Tool("cargo-deny"), run: licences,   last_word: false },
+    Step { name: "build",      budget_minutes: 10, needs: Need::Nothing, run: build,      last_word: true },
+    Step { name: "documents",  budget_minutes: 1,  needs: Need::Nothing, run: documents,  last_word: false },
+    Step { name: "tests",      budget_minutes: 4,  needs: Need::Nothing, run: tests,      last_word: false },
+    Step { name: "postgres",   budget_minutes: 6,  needs: Need::Service(Service::Postgres), run: postgres, last_word: false },
+    Step { name: "mariadb",    budget_minutes: 6,  needs: Need::Service(Service::Mariadb), run: mariadb, last_word: false },
+    Step { name: "pulsar",     budget_minutes: 5,  needs: Need::Service(Service::Pulsar), run: pulsar, last_word: false },
+    Step { name: "simulation", budget_minutes: 3,  needs: Need::Nothing, run: simulation, last_word: false },
+    Step { name: "planted",    budget_minutes: 4,  needs: Need::Nothing, run: planted,    last_word: false },
+    Step { name: "chaos",      budget_minutes: 4,  needs: Need::Nothing, run: chaos,      last_word: false },
+    Step { name: "disk",       budget_minutes: 2,  needs: Need::Tool("strace"), run: disk,       last_word: false },
+    Step { name: "overload",   budget_minutes: 1,  needs: Need::Nothing, run: overload,   last_word: false },
+    Step { name: "gates",      budget_minutes: 2,  needs: Need::Tool("strace"), run: gates,      last_word: false },
+    Step { name: "demo",       budget_minutes: 2,  needs: Need::Tool("python3"), run: crate::demo::recomputed, last_word: false },
+    Step { name: "openapi",    budget_minutes: 5,  needs: Need::Tool("schemathesis"), run: crate::openapi::conforms, last_word: false },
+    Step { name: "deploy",     budget_minutes: 5,  needs: Need::Tool("go"), run: crate::deploy::readable, last_word: false },
 ];
 
 /// One proof.
@@ -31,11 +35,19 @@ struct Step {
     name: &'static str,
     /// What it may take in CI, on two cores.
     budget_minutes: u32,
-    /// The tool without which it cannot run.
-    needs: Option<&'static str>,
+    needs: Need,
     run: fn(&Path) -> Result<Tally>,
     /// When it fails, the steps after it cannot succeed and are not tried.
     last_word: bool,
+}
+
+/// What a step cannot run without.
+enum Need {
+    Nothing,
+    /// A program.
+    Tool(&'static str),
+    /// Somebody else's server, which is started for it.
+    Service(Service),
 }
 
 /// Tests that ran, by how they ended.
@@ -94,14 +106,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         lines.push(Line { step, ending, tally, took: began.elapsed() });
     }
+    services::end(&root)?;
     close(&lines, std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false"))
 }
 
 fn attempt(root: &Path, step: &Step) -> (Ending, Tally) {
-    if let Some(name) = step.needs
-        && tool(root, name).is_none()
-    {
-        return (Ending::NotRun(format!("{name} is not installed (.ci/run installs it)")), Tally::default());
+    let missing = match step.needs {
+        Need::Nothing => None,
+        Need::Tool(name) => {
+            tool(root, name).is_none().then(|| format!("{name} is not installed (.ci/run installs it)"))
+        }
+        Need::Service(service) => services::missing(root, service),
+    };
+    if let Some(reason) = missing {
+        return (Ending::NotRun(reason), Tally::default());
     }
     match (step.run)(root) {
         Ok(tally) if tally.failed == 0 => (Ending::Right, tally),
@@ -183,6 +201,37 @@ fn tests(root: &Path) -> Result<Tally> {
 
 fn simulation(root: &Path) -> Result<Tally> {
     crate::sim::seeded(root, crate::sim::Seeds { count: 500, first: 0 })
+}
+
+/// What runs on every database: commands, views, reactions, flows, checks, and what only servers can get wrong.
+fn on_server(root: &Path, service: Service, variable: &str) -> Result<Tally> {
+    let variables = services::ensure(root, &[service])?;
+    let url = variables.iter().find(|(name, _)| name == variable).map(|(_, url)| url.as_str());
+    let packages = ["platform", "ledger", "partners", "campaigns", "conversions", "commissions", "payments", "reports"];
+    let mut tests = cargo(root, ["test", "--profile", "ci", "--no-fail-fast"]);
+    tests.args(packages.iter().flat_map(|name| ["--package", name]));
+    tests.env("ALPES_TEST_DATABASE", url.context("the service has no URL")?);
+    cargo_tests(tests)
+}
+
+fn postgres(root: &Path) -> Result<Tally> {
+    on_server(root, Service::Postgres, "ALPES_TEST_POSTGRES")
+}
+
+fn mariadb(root: &Path) -> Result<Tally> {
+    on_server(root, Service::Mariadb, "ALPES_TEST_MARIADB")
+}
+
+fn pulsar(root: &Path) -> Result<Tally> {
+    let variables = services::ensure(root, &[Service::Pulsar])?;
+    let mut tests = cargo(root, ["test", "--profile", "ci", "--no-fail-fast", "--package", "log-pulsar"]);
+    tests.args(["--", "--nocapture"]).envs(variables);
+    let outcome = start(tests, Show::Live)?;
+    ensure!(!outcome.text.contains("NOT RUN"), "a test found no broker or no client and did not run");
+    let tally = tally(&outcome.text);
+    ensure!(tally != Tally::default(), "no test was run");
+    ensure!(outcome.success || tally.failed > 0, "cargo test failed outside of any test");
+    Ok(tally)
 }
 
 /// Three planted bugs, as a proof that the simulation can fail; `cargo x sim --planted` runs them all.
@@ -270,10 +319,10 @@ mod tests {
             bail!("broken")
         }
         let step = |needs| Step { name: "planted", budget_minutes: 1, needs, run: broken, last_word: false };
-        let (ending, tally) = attempt(Path::new("."), &step(Some("no-such-tool-anywhere")));
+        let (ending, tally) = attempt(Path::new("."), &step(Need::Tool("no-such-tool-anywhere")));
         assert!(matches!(ending, Ending::NotRun(reason) if reason.contains("no-such-tool-anywhere")));
         assert_eq!(tally, Tally::default());
-        let (ending, tally) = attempt(Path::new("."), &step(None));
+        let (ending, tally) = attempt(Path::new("."), &step(Need::Nothing));
         assert!(matches!(ending, Ending::Wrong(reason) if reason == "broken"));
         assert_eq!(tally, Tally { passed: 0, failed: 1 });
     }

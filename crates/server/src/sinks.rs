@@ -45,7 +45,13 @@ pub(crate) struct Broker {
     #[arg(long, default_value_t = 0, env = "ALPES_PULSAR_PARTITIONS", value_name = "N")]
     pulsar_partitions: u32,
     /// How long the broker keeps messages that everybody has acknowledged; -1 for ever
-    #[arg(long, default_value_t = 10_080, env = "ALPES_PULSAR_RETENTION_MINUTES", value_name = "MINUTES", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        default_value_t = 10_080,
+        env = "ALPES_PULSAR_RETENTION_MINUTES",
+        value_name = "MINUTES",
+        allow_negative_numbers = true
+    )]
     pulsar_retention_minutes: i64,
 }
 

@@ -136,7 +136,10 @@ impl Worker {
         db.write("sweep", Lane::Back, "system", |tx| {
             let limit = tx.now().minus(kernel::Duration::from_secs(u64::from(idempotency::KEPT_DAYS) * 86_400));
             idempotency::forget_before(tx, limit)?;
-            inbox::forget_before(tx, tx.now().minus(kernel::Duration::from_secs(u64::from(inbox::KEPT_DAYS) * 86_400)))?;
+            inbox::forget_before(
+                tx,
+                tx.now().minus(kernel::Duration::from_secs(u64::from(inbox::KEPT_DAYS) * 86_400)),
+            )?;
             conversions::sweep(tx, settings)
         })
     }

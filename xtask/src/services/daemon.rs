@@ -7,9 +7,10 @@ use super::{Place, Prepared};
 use crate::load::server::signal;
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const RECORD: &str = "running.json";
@@ -28,19 +29,64 @@ pub(super) struct Record {
     pub(super) admin_port: Option<u16>,
     /// Empty until it answers.
     pub(super) version: String,
+    /// How to start it again over the same data, after a fault that a test has made.
+    call: Call,
+}
+
+/// A program's call.
+#[derive(Clone, Default, PartialEq, Debug, Serialize, Deserialize)]
+struct Call {
+    /// The program, then its arguments.
+    words: Vec<String>,
+    environment: Vec<(String, String)>,
+    folder: Option<PathBuf>,
+    user: u32,
+    group: u32,
+}
+
+impl Call {
+    fn of(command: &Command, pid: u32) -> Result<Self> {
+        let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+        let owner = std::fs::metadata(format!("/proc/{pid}"))?;
+        Ok(Self {
+            words: std::iter::once(command.get_program()).chain(command.get_args()).map(text).collect(),
+            environment: command.get_envs().filter_map(|(name, value)| Some((text(name), text(value?)))).collect(),
+            folder: command.get_current_dir().map(Path::to_owned),
+            user: owner.uid(),
+            group: owner.gid(),
+        })
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        // Only root may become another, and only root needs to.
+        if std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+            command.uid(self.user).gid(self.group);
+        }
+        command
+    }
 }
 
 impl Record {
     /// Starts a service and notes it before anything can go wrong.
     pub(super) fn spawn(base: &Path, name: &str, prepared: Prepared) -> Result<Self> {
-        let Prepared { mut command, port, admin_port } = prepared;
+        let Prepared { command, port, admin_port } = prepared;
+        Self::spawn_at(base, name, command, port, admin_port)
+    }
+
+    fn spawn_at(base: &Path, name: &str, mut command: Command, port: u16, admin_port: Option<u16>) -> Result<Self> {
         let place = Place::of(base, name);
         // its own group: an interrupt at the terminal is meant for the task runner
         command.stdin(Stdio::null()).stdout(place.log_file()?).stderr(place.log_file()?).process_group(0);
         let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         let pid = child.id();
         let process = Process::read(pid).with_context(|| format!("{name} ended at once"))?;
-        let record = Self { pid, began: process.began, boot: boot(), port, admin_port, version: String::new() };
+        let call = Call::of(&command, pid)?;
+        let record = Self { pid, began: process.began, boot: boot(), port, admin_port, version: String::new(), call };
         record.write(base, name)?;
         Ok(record)
     }
@@ -58,6 +104,31 @@ impl Record {
 
     pub(super) fn is_alive(&self) -> bool {
         self.boot == boot() && Process::read(self.pid).is_some_and(|process| self.is(&process))
+    }
+
+    /// The record of a service, whether it runs or not.
+    pub(super) fn read(base: &Path, name: &str) -> Option<Self> {
+        Self::from_text(&std::fs::read_to_string(Place::of(base, name).home.join(RECORD)).ok()?)
+    }
+
+    /// Starts it again over its data, after [`Self::kill`].
+    pub(super) fn spawn_again(&self, base: &Path, name: &str) -> Result<Self> {
+        Self::spawn_at(base, name, self.call.command(), self.port, self.admin_port)
+    }
+
+    /// Ends it and all that it started at once, as a power cut would.
+    pub(super) fn kill(&self) -> Result<()> {
+        self.signal_all("KILL")?;
+        anyhow::ensure!(self.is_gone_within(FAREWELL), "process {} is still there after SIGKILL", self.pid);
+        Ok(())
+    }
+
+    /// Sends a signal to the service and all that it started.
+    pub(super) fn signal_all(&self, name: &str) -> Result<()> {
+        anyhow::ensure!(self.is_alive(), "it does not run");
+        let status = Command::new("kill").args([&format!("-{name}"), "--", &format!("-{}", self.pid)]).status()?;
+        anyhow::ensure!(status.success(), "kill -{name} of its group failed");
+        Ok(())
     }
 
     /// Ends it: asks, waits, and kills it when it does not go.
@@ -160,7 +231,15 @@ mod tests {
 
     #[test]
     fn a_record_is_read_back_and_half_of_one_is_none() {
-        let record = Record { pid: 7, began: 9, boot: "b".into(), port: 5, admin_port: Some(6), version: "4".into() };
+        let record = Record {
+            pid: 7,
+            began: 9,
+            boot: "b".into(),
+            port: 5,
+            admin_port: Some(6),
+            version: "4".into(),
+            call: Call::default(),
+        };
         let text = record.to_text();
         assert_eq!(Record::from_text(&text), Some(record));
         assert_eq!(Record::from_text(&text[..text.len() / 2]), None);

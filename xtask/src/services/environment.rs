@@ -2,6 +2,7 @@
 
 use super::{Record, Service};
 use anyhow::{Context as _, Result};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// The file's name in the services' directory.
@@ -29,6 +30,16 @@ pub(super) fn write(base: &Path, variables: &[(String, String)]) -> Result<()> {
     let text: String = variables.iter().map(|(name, value)| line(name, value) + "\n").collect();
     let file = base.join(FILE);
     std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+}
+
+/// A program by which tests make faults of a service; answers its path.
+pub(super) fn write_control(base: &Path, name: &str) -> Result<String> {
+    let file = base.join(format!("control-{name}"));
+    let runner = std::env::current_exe()?;
+    let text = format!("#!/bin/sh\nexec '{}' services fault {name} \"$1\"\n", runner.display());
+    std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755))?;
+    Ok(std::path::absolute(&file)?.display().to_string())
 }
 
 #[cfg(test)]

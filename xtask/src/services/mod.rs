@@ -51,12 +51,47 @@ enum Task {
         /// Which ones [default: all]
         services: Vec<Service>,
     },
+    /// Makes a fault: kills a service, starts it again over its data, makes it stand still or go on
+    #[command(hide = true)]
+    Fault {
+        /// Which one
+        service: Service,
+        /// What to do with it
+        fault: Fault,
+    },
     /// Says of each service whether it runs, where, which version, and with how much memory
     Status {
         /// Print one JSON document
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What tests do to a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Fault {
+    /// Kill it and all that it started
+    Stop,
+    /// Start it again over its data, and wait until it answers
+    Start,
+    /// Make it stand still
+    Pause,
+    /// Let it go on
+    Resume,
+}
+
+/// Makes a fault of a service that runs, or ends one.
+pub(crate) fn make(root: &Path, service: Service, fault: Fault) -> Result<()> {
+    let base = base(root);
+    let record =
+        Record::read(&base, service.name()).with_context(|| format!("{} was never started", service.name()))?;
+    match fault {
+        Fault::Stop => record.kill(),
+        Fault::Start if record.is_alive() => Ok(()),
+        Fault::Start => answering(&base, service, record.spawn_again(&base, service.name())?).map(|_| ()),
+        Fault::Pause => record.signal_all("STOP"),
+        Fault::Resume => record.signal_all("CONT"),
+    }
 }
 
 /// What a service's own file hands over to be started.
@@ -78,6 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             Ok(())
         }
         Task::Down { services } => down(&base(&root), or_all(services)),
+        Task::Fault { service, fault } => make(&root, *service, *fault),
         Task::Status { json } => status(&base(&root), *json),
     }
 }
@@ -109,6 +145,14 @@ fn ensure_one(root: &Path, base: &Path, service: Service) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     println!("{:9} {} answers on port {} after {seconds:.1} s", service.name(), record.version, record.port);
     Ok(())
+}
+
+/// Ends every service of this work tree.
+pub(crate) fn end(root: &Path) -> Result<()> {
+    let base = base(root);
+    let running: Vec<Service> =
+        Service::ALL.iter().copied().filter(|service| Record::read(&base, service.name()).is_some()).collect();
+    if running.is_empty() { Ok(()) } else { down(&base, &running) }
 }
 
 /// Why a service cannot run here: what to install.
@@ -219,7 +263,12 @@ fn down(base: &Path, services: &[Service]) -> Result<()> {
 
 fn write_environment(base: &Path) -> Result<Vec<(String, String)>> {
     let running = Service::ALL.iter().filter_map(|service| Some((*service, Record::alive(base, service.name())?)));
-    let variables: Vec<_> = running.flat_map(|(service, record)| environment::variables(service, &record)).collect();
+    let mut variables: Vec<_> =
+        running.flat_map(|(service, record)| environment::variables(service, &record)).collect();
+    if Record::alive(base, Service::Pulsar.name()).is_some() {
+        let control = environment::write_control(base, Service::Pulsar.name())?;
+        variables.push(("ALPES_TEST_PULSAR_CONTROL".to_owned(), control));
+    }
     environment::write(base, &variables)?;
     Ok(variables)
 }

@@ -27,7 +27,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(common: &Common, command: &Command) -> anyhow::Result<()> {
     let (Command::Setup(arguments) | Command::Status(arguments)) = command;
     let options = arguments.broker.options();
-    let options = options.ok_or_else(|| anyhow::anyhow!("no broker is named: give --pulsar URL or set ALPES_PULSAR"))?;
+    let options =
+        options.ok_or_else(|| anyhow::anyhow!("no broker is named: give --pulsar URL or set ALPES_PULSAR"))?;
     if let Command::Setup(_) = command {
         topics::setup(&options)?;
     }
