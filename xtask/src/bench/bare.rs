@@ -39,7 +39,7 @@ pub(super) fn ratio(context: &Context) -> Result<Readings> {
 
 fn intake(context: &Context, name: &str, count: u64) -> Result<(f64, serde_json::Value)> {
     let (_, running, scene) = context.scene(name, &Start::with(&["--roles", "api"]))?;
-    let recorded = record(&scene, "bare", count)?;
+    let recorded = record(&scene, "bare", count, false)?;
     running.stop()?;
     Ok(recorded)
 }

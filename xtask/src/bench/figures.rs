@@ -21,7 +21,7 @@ pub(super) struct Figure {
 }
 
 /// Judged against what it must reach and aims at.
-const fn goal(
+pub(super) const fn goal(
     name: &'static str,
     measurement: &'static str,
     title: &'static str,
@@ -33,7 +33,7 @@ const fn goal(
 }
 
 /// Only reported.
-const fn fact(
+pub(super) const fn fact(
     name: &'static str,
     measurement: &'static str,
     title: &'static str,

@@ -49,11 +49,16 @@ pub(super) fn bulk(context: &Context) -> Result<Readings> {
 
 /// Poisson arrivals, then arrivals at equal distances, with reactions running.
 pub(super) fn open(context: &Context) -> Result<Readings> {
+    open_at(context, OPEN_RATE)
+}
+
+/// The same at `rate` per second.
+pub(super) fn open_at(context: &Context, rate: u64) -> Result<Readings> {
     let (_, running, scene) = context.scene("open", &Start::default())?;
     let plan = |arrivals, warm_up| open_loop::Plan {
         address: running.control.address,
         connections: 512,
-        rate: OPEN_RATE,
+        rate,
         arrivals,
         warm_up,
         time: context.seconds(30, 4),
@@ -108,21 +113,23 @@ pub(super) fn same(context: &Context) -> Result<Readings> {
 }
 
 /// Records exactly `count` conversions by bulk calls, and returns their rate per second.
-pub(super) fn record(scene: &Scene, source: &str, count: u64) -> Result<(f64, Value)> {
+pub(super) fn record(scene: &Scene, source: &str, count: u64, hot: bool) -> Result<(f64, Value)> {
     let plan = closed::Plan {
         address: scene.control.address,
         connections: BULK_CONNECTIONS,
         warm_up: std::time::Duration::ZERO,
         time: std::time::Duration::from_secs(600),
     };
-    let run = closed::run(&plan, Conversions::new(scene, source, PER_BULK, 0, count))?;
+    let mut conversions = Conversions::new(scene, source, PER_BULK, 0, count);
+    conversions.hot = hot;
+    let run = closed::run(&plan, conversions)?;
     all_accepted(&run.meter)?;
     ensure!(run.traffic.accepted == count, "{} of {count} conversions were accepted", run.traffic.accepted);
     Ok((count as f64 / run.meter.elapsed.as_secs_f64(), run.meter.to_json()))
 }
 
 /// The load's figures, and how many events the slowest consumer is behind when it ends.
-fn saturate(
+pub(super) fn saturate(
     context: &Context,
     name: &str,
     arguments: &[&str],
@@ -159,7 +166,7 @@ pub(super) fn in_turn<A, B>(
     }
 }
 
-fn rate(meter: &Meter) -> f64 {
+pub(super) fn rate(meter: &Meter) -> f64 {
     meter.accepted() as f64 / meter.elapsed.as_secs_f64()
 }
 

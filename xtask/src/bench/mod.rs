@@ -11,12 +11,14 @@ mod gates;
 mod intake;
 mod reactions;
 mod report;
+mod scale;
 
 use crate::load::scene::Scene;
 use crate::load::server::{Alpes, Running, Start};
 use crate::process::{cargo, must_run, root};
 use anyhow::{Context as _, Result, bail, ensure};
 use environment::{Environment, Watch};
+use figures::Figure;
 use report::{Repetition, Report};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -26,6 +28,9 @@ use std::time::Duration;
 /// Arguments of `cargo x bench`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
+    /// What is measured: one process over SQLite, or processes over server databases.
+    #[arg(value_enum, default_value = "single")]
+    suite: Choice,
     /// Short runs: for trying out, not for publishing; nothing is written to docs/.
     #[arg(long)]
     quick: bool,
@@ -40,6 +45,25 @@ pub(crate) struct Args {
     repetitions: Option<u32>,
 }
 
+/// The sets of measurements.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Single,
+    Scale,
+}
+
+/// A set of measurements with its document.
+struct Suite {
+    measurements: &'static [Measurement],
+    figures: &'static [Figure],
+    /// The document's name in `docs/`, without its ending.
+    document: &'static str,
+    rules: &'static str,
+}
+
+const SINGLE: Suite =
+    Suite { measurements: MEASUREMENTS, figures: figures::FIGURES, document: "benchmarks", rules: report::RULES };
+
 /// What a measurement works with.
 struct Context {
     binary: PathBuf,
@@ -48,6 +72,8 @@ struct Context {
     quick: bool,
     /// Of this measurement, from 0: an even one runs A before B, an odd one B before A.
     repetition: u32,
+    /// On which server databases are made, when it is not SQLite.
+    server: Option<scale::Server>,
 }
 
 /// One repetition's outcome: values by the names of `FIGURES`, and raw data to keep.
@@ -94,7 +120,8 @@ impl Context {
 
     /// A server with a scene on a fresh database.
     fn scene(&self, name: &str, start: &Start) -> Result<(Alpes, Running, Scene)> {
-        let alpes = Alpes::fresh(&self.binary, &self.data.join(name))?;
+        let mut alpes = Alpes::fresh(&self.binary, &self.data.join(name))?;
+        alpes.database = self.server.as_ref().map(|server| server.fresh_database(name)).transpose()?;
         let running = alpes.serve_with_key(start)?;
         let scene = Scene::create(running.control.clone(), 30)?;
         Ok((alpes, running, scene))
@@ -120,7 +147,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         data: bench.join("data"),
         quick: args.quick,
         repetition: 0,
+        server: None,
     };
+    let suite = if args.suite == Choice::Scale { &scale::SUITE } else { &SINGLE };
     if args.gates {
         context.binary = crate::docs::alpes(&root)?;
         return gates::check(&context);
@@ -128,15 +157,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let build = cargo(&root, ["build", "--quiet", "--package", "server", "--release"]);
     must_run("building alpes", "it does not compile", build)?;
     for name in &args.only {
-        let known = MEASUREMENTS.iter().any(|measurement| measurement.name == name);
-        ensure!(known, "no measurement {name}; there are {}", names());
+        let known = suite.measurements.iter().any(|measurement| measurement.name == name);
+        ensure!(known, "no measurement {name}; there are {}", names(suite));
     }
     std::fs::create_dir_all(&context.data)?;
-    let mut report = Report::load(&root)?;
+    let mut report = Report::load(&root, suite)?;
     report.environment = Environment::now(&root, &context.binary)?.to_json();
     report.environment["generator"] = check_generator(args.quick)?;
     let mut failed = Vec::new();
-    for measurement in MEASUREMENTS {
+    for measurement in suite.measurements {
         if args.only.is_empty() || args.only.iter().any(|name| name == measurement.name) {
             let repetitions = args.repetitions.unwrap_or(if args.quick { 1 } else { measurement.repetitions });
             match measure(&mut context, measurement, repetitions) {
@@ -150,6 +179,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     std::fs::remove_dir_all(&context.data)?;
+    crate::services::end(&root)?;
     print!("{}", report.table());
     if args.quick {
         println!("a quick run: docs/ is left as it was");
@@ -208,8 +238,8 @@ fn measure(context: &mut Context, measurement: &Measurement, repetitions: u32) -
     Ok(done)
 }
 
-fn names() -> String {
-    MEASUREMENTS.iter().map(|measurement| measurement.name).collect::<Vec<_>>().join(", ")
+fn names(suite: &Suite) -> String {
+    suite.measurements.iter().map(|measurement| measurement.name).collect::<Vec<_>>().join(", ")
 }
 
 /// Fails unless every request of a run was answered with 2xx.
@@ -222,14 +252,16 @@ fn all_accepted(meter: &crate::load::meter::Meter) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::figures::FIGURES;
     use super::*;
 
     #[test]
     fn every_figure_belongs_to_a_measurement_and_names_are_unique() {
-        for (index, figure) in FIGURES.iter().enumerate() {
-            assert!(MEASUREMENTS.iter().any(|measurement| measurement.name == figure.measurement), "{}", figure.name);
-            assert!(FIGURES[..index].iter().all(|other| other.name != figure.name), "{}", figure.name);
+        for suite in [&SINGLE, &scale::SUITE] {
+            for (index, figure) in suite.figures.iter().enumerate() {
+                let named = |measurement: &Measurement| measurement.name == figure.measurement;
+                assert!(suite.measurements.iter().any(named), "{}", figure.name);
+                assert!(suite.figures[..index].iter().all(|other| other.name != figure.name), "{}", figure.name);
+            }
         }
     }
 }

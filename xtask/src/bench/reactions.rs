@@ -22,13 +22,29 @@ const SAMPLED: u64 = 4;
 /// Conversions recorded while the reactions are off, then the time until the reactions have caught up, from the
 /// start of the process.
 pub(super) fn throughput(context: &Context) -> Result<Readings> {
-    let count = if context.quick { 20_000 } else { 100_000 };
+    caught_up(context, &Load { count: if context.quick { 20_000 } else { 100_000 }, hot: false, others: 0 })
+}
+
+/// What the reactions are given.
+pub(super) struct Load {
+    pub(super) count: u64,
+    /// Whether every other conversion is one partner's.
+    pub(super) hot: bool,
+    /// Further processes that react.
+    pub(super) others: usize,
+}
+
+/// The time until the reactions have caught up with a load.
+pub(super) fn caught_up(context: &Context, load: &Load) -> Result<Readings> {
+    let count = load.count;
     let (alpes, running, scene) = context.scene("reactions", &Start::with(&["--roles", "api"]))?;
-    let (recorded, _) = record(&scene, "reactions", count)?;
+    let (recorded, _) = record(&scene, "reactions", count, load.hot)?;
     let key = running.control.key.clone();
     running.stop()?;
     let start = Instant::now();
     let running = alpes.serve(&Start::default(), &key)?;
+    let helper = || alpes.spawn(&Start::with(&["--roles", "reactors,timers"]), &key);
+    let others = (0..load.others).map(|_| helper()).collect::<Result<Vec<_>>>()?;
     let mut main_done = None;
     let mut course = Vec::new();
     let all_done = loop {
@@ -45,6 +61,7 @@ pub(super) fn throughput(context: &Context) -> Result<Readings> {
         std::thread::sleep(Duration::from_millis(50));
     };
     running.stop()?;
+    others.into_iter().try_for_each(crate::load::server::Running::stop)?;
     alpes.verify().context("after the reactions")?;
     let rate = |time: Duration| count as f64 / time.as_secs_f64();
     Ok(Readings {
@@ -63,6 +80,11 @@ fn main_lag(backlog: &Backlog) -> Result<u64> {
 
 /// From the 2xx of a conversion until `GET` shows its commission, at 1,000 conversions per second.
 pub(super) fn readable(context: &Context) -> Result<Readings> {
+    readable_at(context, 1_000)
+}
+
+/// The same at `rate` conversions per second.
+pub(super) fn readable_at(context: &Context, rate: u64) -> Result<Readings> {
     let (_, running, scene) = context.scene("readable", &Start::default())?;
     let (send, followed) = mpsc::channel();
     let control = running.control.clone();
@@ -72,7 +94,7 @@ pub(super) fn readable(context: &Context) -> Result<Readings> {
     let plan = open::Plan {
         address: running.control.address,
         connections: 64,
-        rate: 1_000,
+        rate,
         arrivals: open::Arrivals::Poisson,
         warm_up,
         time: context.seconds(45, 4),

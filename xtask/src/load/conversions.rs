@@ -20,6 +20,8 @@ pub(crate) struct Conversions {
     digits: Digits,
     next: u64,
     end: u64,
+    /// Whether every other conversion is the first partner's.
+    pub(crate) hot: bool,
     /// Conversions answered with 200 or 201.
     pub(crate) accepted: u64,
     /// Conversions answered otherwise.
@@ -55,11 +57,24 @@ impl Conversions {
         let template = render("POST", path, "", &scene.control.key, body.as_bytes());
         let start = template.len() - body.len() + if gap == 0 { 0 } else { "{\"items\":[".len() };
         let items = (0..usize::try_from(per_request).expect("a small number")).map(|n| start + n * (item.len() + gap));
-        Self { template, items: items.collect(), digits, next: first, end: first + count, accepted: 0, refused: 0 }
+        Self {
+            template,
+            items: items.collect(),
+            digits,
+            next: first,
+            end: first + count,
+            hot: false,
+            accepted: 0,
+            refused: 0,
+        }
     }
 
     fn patch(&self, request: &mut [u8], number: u64, start: usize) {
-        let partner = 1 + number % scene::PARTNERS;
+        let partner = match (self.hot, number % 2) {
+            (true, 0) => 1,
+            (true, _) => 1 + number / 2 % scene::PARTNERS,
+            (false, _) => 1 + number % scene::PARTNERS,
+        };
         put(request, start + self.digits.external_id, EXTERNAL_ID.len(), number);
         put(request, start + self.digits.code, 2, partner);
         put(request, start + self.digits.customer, CUSTOMER.len() - 1, number % CUSTOMERS);

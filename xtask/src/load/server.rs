@@ -16,6 +16,8 @@ pub(crate) struct Alpes {
     pub(crate) data: PathBuf,
     /// What the processes say.
     pub(crate) log: PathBuf,
+    /// The URL of its database, when that is on a server.
+    pub(crate) database: Option<String>,
 }
 
 /// How to start it beyond the defaults.
@@ -46,7 +48,7 @@ impl Alpes {
             std::fs::remove_dir_all(data).with_context(|| format!("emptying {}", data.display()))?;
         }
         std::fs::create_dir_all(data)?;
-        Ok(Self { binary: binary.to_owned(), data: data.to_owned(), log: data.with_extension("log") })
+        Ok(Self { binary: binary.to_owned(), data: data.to_owned(), log: data.with_extension("log"), database: None })
     }
 
     /// Runs a subcommand with `--data` and `--json` and returns its exit status and its JSON.
@@ -56,6 +58,7 @@ impl Alpes {
     pub(crate) fn command(&self, arguments: &[&str]) -> Result<(ExitStatus, Value)> {
         let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--data").arg(&self.data).arg("--json").stderr(self.log()?);
+        command.envs(self.database.iter().map(|url| ("ALPES_DATABASE", url)));
         let output = command.output().with_context(|| format!("running {}", self.binary.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let json = serde_json::from_str(&text).with_context(|| {
@@ -98,6 +101,7 @@ impl Alpes {
             }
         };
         command.args(["serve", "--port", &port.to_string(), "--data"]).arg(&self.data).args(&start.arguments);
+        command.envs(self.database.iter().map(|url| ("ALPES_DATABASE", url)));
         command.envs(start.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(self.log()?).stderr(self.log()?);
         let started = Instant::now();
