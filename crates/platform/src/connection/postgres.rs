@@ -155,7 +155,8 @@ impl PostgresConnection {
         config.tcp_user_timeout(Duration::from_secs(20));
         let mut client = config.connect(NoTls).map_err(|error| failure(&error))?;
         // Every query here finds its rows by an index. What the planner believes about a table that has grown since it
-        // was last analysed must not turn that into a walk over all of it.
+        // was last analysed must not turn that into a walk over all of it. So one plan per statement will do, and nothing
+        // is planned again.
         client
             .batch_execute(
                 "SET jit = off; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
@@ -166,7 +167,7 @@ impl PostgresConnection {
         let (statement, idle) = if self.writes { ("60s", "5s") } else { ("600s", "600s") };
         client
             .batch_execute(&format!(
-                "SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = force_custom_plan; \
+                "SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = force_generic_plan; \
                  SET client_min_messages = warning; SET lock_timeout = '15s'; SET statement_timeout = '{statement}'; \
                  SET idle_in_transaction_session_timeout = '{idle}'"
             ))
