@@ -27,7 +27,8 @@ mod tx;
 
 pub use consumer::{Consumer, Runner, Step};
 pub use db::{Db, DbOptions, Hook, Lane, Stats, Turn};
-pub use location::Location;
+pub use connection::REFUSED as DATABASE_REFUSED;
+pub use location::{Endpoint, Location};
 pub use migrations::Migration;
 pub use page::{Listing, Page, Paged};
 pub use sink::Sink;
