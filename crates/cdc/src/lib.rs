@@ -30,8 +30,8 @@ const EVENTS_MISSING: Problem = Problem::new(
 const PLACE_LOST: Problem = Problem::new(
     Kind::Unavailable,
     "stream_place_lost",
-    "The database no longer keeps the log of changes from where the relay stands.",
-    "The relay goes on by reading the table; the slot is dropped and set up anew, and the log should be kept longer.",
+    "The database's log of changes cannot be read on from where the relay stands: it is not kept, or not readable.",
+    "The relay goes on by reading the table and sets its place up anew; keep the log longer, or undo what the detail says.",
 );
 
 /// This crate's entries of the catalogue of problems.

@@ -14,9 +14,9 @@ use platform::Endpoint;
 
 pub(crate) use self::admin::{current_place, preflight};
 use self::gtid::Gtids;
-use crate::Lag;
 use crate::connect::lost;
 use crate::sequence::{Batch, Sequence};
+use crate::{Lag, PLACE_LOST};
 
 /// So many pieces of the binary log may wait for the relay; each is a transaction, or up to 256 events of a larger one.
 const WAITING: usize = 64;
@@ -151,4 +151,9 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<()> {
 /// Bytes that are not what the protocol promises.
 fn garbled(words: impl std::fmt::Display) -> Fault {
     lost(&format!("the binary log is not understood: {words}"))
+}
+
+/// What the log holds was not written so that it can be read here, and reading it again would not help.
+fn unreadable(words: impl std::fmt::Display) -> Fault {
+    Fault::new(&PLACE_LOST, format!("the binary log holds {words}"))
 }

@@ -49,28 +49,16 @@ pub(crate) fn preflight(endpoint: &Endpoint) -> Result<()> {
         return Err(refused(format!("the stream has never been tried on MySQL {version}: relay by polling there")));
     }
     let settings = [
-        ("log_bin", "1", "log_bin = alpes-bin"),
+        ("log_bin", "ON", "log_bin = alpes-bin"),
         ("binlog_format", "ROW", "binlog_format = ROW"),
         ("binlog_row_image", "FULL", "binlog_row_image = FULL"),
-        ("log_bin_compress", "0", "log_bin_compress = OFF"),
+        ("log_bin_compress", "OFF", "log_bin_compress = OFF"),
     ];
     for (name, right, line) in settings {
         let value: String = one(&mut conn, &format!("SELECT CAST(@@global.{name} AS CHAR)"))?;
         if value != right {
-            let value = if value == "1" {
-                "ON"
-            } else if value == "0" {
-                "OFF"
-            } else {
-                &value
-            };
             return Err(refused(format!("{name} is {value}; set `{line}` under [mysqld] and restart")));
         }
-    }
-    if one::<u64>(&mut conn, "SELECT @@global.server_id")? == 0 {
-        return Err(refused(
-            "server_id is 0, which replicates to nobody; set `server_id = 1` under [mysqld] and restart",
-        ));
     }
     // Zero keeps the log for ever.
     let kept: u64 = one(&mut conn, "SELECT @@global.binlog_expire_logs_seconds")?;

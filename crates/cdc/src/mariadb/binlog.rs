@@ -15,7 +15,7 @@ use mysql::{BinlogRequest, BinlogStream, Value};
 use platform::Endpoint;
 
 use super::admin::{self, Start};
-use super::{Piece, Place, garbled};
+use super::{Piece, Place, garbled, unreadable};
 use crate::TABLE;
 use crate::connect::{self, lost};
 
@@ -106,7 +106,9 @@ impl Reader {
             }
             kind if HARMLESS.contains(&kind) => return Ok(None),
             // A compressed row would vanish without a word; so might whatever is added after this was written.
-            kind if kind >= 160 => return Err(garbled(format!("an event of the unknown kind {kind}"))),
+            kind if kind >= 160 => {
+                return Err(unreadable(format!("an event of the unknown kind {kind}; is log_bin_compress on?")));
+            }
             _ => {}
         }
         match header.event_type() {
@@ -119,7 +121,7 @@ impl Reader {
             Ok(EventType::XID_EVENT | EventType::XA_PREPARE_LOG_EVENT) => Ok(self.close()),
             Ok(EventType::QUERY_EVENT) => self.query(event),
             Ok(EventType::WRITE_ROWS_EVENT_V1 | EventType::WRITE_ROWS_EVENT) => self.rows(event),
-            Ok(EventType::INCIDENT_EVENT) => Err(garbled("the server says that events were lost from its log")),
+            Ok(EventType::INCIDENT_EVENT) => Err(unreadable("an incident: the server says that it lost events")),
             Ok(_) => Ok(None),
             Err(error) => Err(garbled(error)),
         }
@@ -130,7 +132,7 @@ impl Reader {
         let text = query.query_raw();
         let is_standalone = self.open.as_ref().is_some_and(|open| open.is_standalone);
         if text.starts_with(b"ROLLBACK") && (!self.piece.is_empty() || self.open.as_ref().is_some_and(|o| o.is_told)) {
-            return Err(garbled("a transaction that was taken back after it was logged"));
+            return Err(unreadable("a transaction that was taken back after it was logged"));
         }
         if is_standalone || text == b"COMMIT" || text == b"ROLLBACK" { Ok(self.close()) } else { Ok(None) }
     }
@@ -151,7 +153,7 @@ impl Reader {
             return Ok(None);
         }
         if table.columns_count() != self.columns.count {
-            return Err(garbled("the table has changed its columns since"));
+            return Err(unreadable("rows from before the table changed its columns"));
         }
         let rows: &RowsEventData<'_> = &rows;
         for row in rows.rows(table) {
@@ -194,7 +196,7 @@ fn server_id(database: &str, name: &str) -> u32 {
 fn record(mut row: BinlogRow, columns: &admin::Columns) -> Result<EventRecord> {
     let mut value = |place: usize| match row.take(columns.places[place]) {
         Some(BinlogValue::Value(value)) => Ok(value),
-        _ => Err(garbled(format!("the column {} is not in the row", admin::COLUMNS[place]))),
+        _ => Err(unreadable(format!("a row without {}; is binlog_row_image FULL?", admin::COLUMNS[place]))),
     };
     Ok(EventRecord {
         position: integer(value(0)?)?,

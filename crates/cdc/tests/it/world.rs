@@ -105,9 +105,18 @@ impl World {
             );
             return;
         }
+        self.kill_where("command <> 'Binlog Dump'");
+    }
+
+    /// Ends the readers of the binary log, on MariaDB.
+    pub(crate) fn kill_readers(&self) {
+        self.kill_where("command = 'Binlog Dump'");
+    }
+
+    fn kill_where(&self, condition: &str) {
         let mut conn = mysql::Conn::new(self.url.as_str()).unwrap();
         let own = conn.connection_id();
-        let sql = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND command <> 'Binlog Dump'";
+        let sql = format!("SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND {condition}");
         for id in conn.query::<u32, _>(sql).unwrap().into_iter().filter(|&id| id != own) {
             let _ = conn.query_drop(format!("KILL {id}"));
         }
