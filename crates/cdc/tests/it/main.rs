@@ -4,7 +4,11 @@
 #[cfg(test)]
 mod crashes;
 #[cfg(test)]
+mod debezium;
+#[cfg(test)]
 mod events;
+#[cfg(test)]
+mod java;
 #[cfg(test)]
 mod preflight;
 #[cfg(test)]

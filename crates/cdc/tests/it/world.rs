@@ -96,6 +96,14 @@ impl World {
         sql(&self.url, text);
     }
 
+    pub(crate) fn number(&self, query: &str) -> i64 {
+        if self.is_postgres() {
+            postgres::Client::connect(&self.url, postgres::NoTls).unwrap().query_one(query, &[]).unwrap().get(0)
+        } else {
+            mysql::Conn::new(self.url.as_str()).unwrap().query_first(query).unwrap().unwrap()
+        }
+    }
+
     /// Ends every connection to this database.
     pub(crate) fn kill_connections(&self) {
         if self.is_postgres() {
