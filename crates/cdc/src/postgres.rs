@@ -81,6 +81,7 @@ impl Stream {
 
     fn collect(&mut self, at_most: Duration, batch: &mut Batch) -> Result<()> {
         let deadline = now() + at_most;
+        let mut has_looked = false;
         loop {
             while !batch.is_full()
                 && let Some(message) = self.wire.buffered()?
@@ -92,11 +93,14 @@ impl Stream {
             }
             let is_whole = !batch.events.is_empty() && !self.state.is_inside;
             let left = deadline.saturating_duration_since(now());
-            if batch.is_full() || is_whole || left.is_zero() {
+            if batch.is_full() || is_whole || has_looked && left.is_zero() {
                 break;
             }
             self.wire.read(left.min(STATUS_EVERY))?;
+            has_looked = true;
         }
+        // An idle server says how far it has come when it is asked.
+        self.state.wants_reply |= self.state.sequence.awaits_head() && batch.events.is_empty();
         self.state.check_head(batch)
     }
 

@@ -14,7 +14,7 @@ mod java;
 mod report;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,7 +23,7 @@ use kernel::{IdSource, ManualClock, Timestamp};
 use platform::{Db, DbOptions, Location};
 use postgres::{Client, NoTls};
 
-use crate::java::Debezium;
+use crate::java::{Debezium, Engine};
 use crate::report::{Measured, Rate, Report};
 
 const ROUNDS: usize = 3;
@@ -100,12 +100,12 @@ impl Bench {
         }
     }
 
-    fn start(&self, contender: usize, count: i64) -> (Child, PathBuf) {
+    fn start(&self, contender: usize, count: i64) -> (Engine, PathBuf) {
         let out = self.debezium.file("bench");
         let child = if contender == 0 {
             let mut command = Command::new(std::env::current_exe().expect("this program"));
             command.args(["read", &self.url, &count.to_string()]).arg(&out).stderr(Stdio::null());
-            command.spawn().expect("this program")
+            Engine(command.spawn().expect("this program"))
         } else {
             let _ = std::fs::remove_file(format!("{}.offsets", out.display()));
             let tuned = if contender == 2 { TUNED } else { "" };
@@ -123,7 +123,7 @@ impl Bench {
         let mut client = self.client();
         let active = "SELECT active FROM pg_replication_slots WHERE slot_name = 'alpes_bench'";
         while !client.query_one(active, &[]).expect("a slot").get::<_, bool>(0) {
-            assert!(reader.try_wait().expect("a child").is_none(), "{}", self.debezium.log(&out));
+            assert!(reader.0.try_wait().expect("a child").is_none(), "{}", self.debezium.log(&out));
             std::thread::sleep(Duration::from_millis(50));
         }
         std::thread::sleep(Duration::from_secs(1));
@@ -136,7 +136,7 @@ impl Bench {
             let reached = (rate * seconds) as f64 / began.elapsed().as_secs_f64();
             rates.push(Rate { per_second: rate, reached, first, last: written.len() });
         }
-        assert!(reader.wait().expect("a child").success(), "{}", self.debezium.log(&out));
+        assert!(reader.0.wait().expect("a child").success(), "{}", self.debezium.log(&out));
         self.finish();
         report::read(&out, written, rates)
     }
@@ -151,7 +151,7 @@ impl Bench {
         }
         let began = micros();
         let (mut reader, out) = self.start(contender, BACKLOG);
-        assert!(reader.wait().expect("a child").success(), "{}", self.debezium.log(&out));
+        assert!(reader.0.wait().expect("a child").success(), "{}", self.debezium.log(&out));
         self.finish();
         report::read(&out, vec![(began, began)], Vec::new())
     }

@@ -98,6 +98,18 @@ fn what_was_committed_before_the_stream_is_said_to_be_missing() {
 }
 
 #[test]
+fn a_stream_can_be_asked_without_waiting() {
+    on_each(|world| {
+        let mut stream = world.open(0);
+        world.publish(&[event("a", "1")]);
+        let deadline = now() + crate::world::PATIENCE;
+        while stream.next(Duration::ZERO).unwrap().is_empty() {
+            assert!(now() < deadline, "it never comes");
+        }
+    });
+}
+
+#[test]
 fn a_gap_is_found_and_what_came_before_it_is_told() {
     on_each(|world| {
         let mut stream = world.open(0);

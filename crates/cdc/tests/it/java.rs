@@ -43,7 +43,7 @@ impl Debezium {
     }
 
     /// Starts the engine on the event log; it ends after `count` events and writes `out`. `further` settings come last.
-    pub(crate) fn start(&self, location: &Location, further: &str, mode: &str, count: usize, out: &Path) -> Child {
+    pub(crate) fn start(&self, location: &Location, further: &str, mode: &str, count: usize, out: &Path) -> Engine {
         let endpoint = location.endpoint().expect("a server");
         let connector = if endpoint.is_postgres { "postgres.properties" } else { "mariadb.properties" };
         let read = |name: &str| std::fs::read_to_string(self.sources.join(name)).expect("it is in the repository");
@@ -61,7 +61,8 @@ impl Debezium {
         let mut command = Command::new("java");
         command.args(["-Xmx512m", "-cp", &self.class_path, "Outbox"]).arg(properties).arg(out);
         let log = std::fs::File::create(run.with_extension("log")).expect("a temporary file");
-        command.args([&count.to_string(), mode]).stdout(Stdio::null()).stderr(log).spawn().expect("java was found")
+        command.args([&count.to_string(), mode]).stdout(Stdio::null()).stderr(log);
+        Engine(command.spawn().expect("java was found"))
     }
 
     /// What the engine of `out` said.
@@ -84,6 +85,15 @@ impl Drop for Debezium {
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate is in crates/")
+}
+
+/// A running engine, ended at the latest when it is dropped.
+pub(crate) struct Engine(pub(crate) Child);
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
+    }
 }
 
 /// Where the virtual environment keeps its packages.

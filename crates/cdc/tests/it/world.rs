@@ -135,11 +135,13 @@ impl Drop for World {
     fn drop(&mut self) {
         self.db = None;
         let _ = cdc::remove(&self.location, &self.name);
-        let force = if self.is_postgres() { " WITH (FORCE)" } else { "" };
-        let drop = format!("DROP DATABASE {}{force}", self.database);
-        if !std::thread::panicking() {
-            sql(&self.server_url, &drop);
+        if self.is_postgres() {
+            let slots = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                         WHERE database = current_database() AND NOT active";
+            let _ = try_sql(&self.url, slots);
         }
+        let force = if self.is_postgres() { " WITH (FORCE)" } else { "" };
+        let _ = try_sql(&self.server_url, &format!("DROP DATABASE {}{force}", self.database));
     }
 }
 
@@ -154,11 +156,16 @@ pub(crate) fn open(location: &Location) -> Db {
 }
 
 pub(crate) fn sql(url: &str, text: &str) {
+    try_sql(url, text).unwrap();
+}
+
+fn try_sql(url: &str, text: &str) -> Result<(), Box<dyn std::error::Error>> {
     if url.starts_with("postgres") {
-        postgres::Client::connect(url, postgres::NoTls).unwrap().batch_execute(text).unwrap();
+        postgres::Client::connect(url, postgres::NoTls)?.batch_execute(text)?;
     } else {
-        mysql::Conn::new(url).unwrap().query_drop(text).unwrap();
+        mysql::Conn::new(url)?.query_drop(text)?;
     }
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "real servers take real time")]
