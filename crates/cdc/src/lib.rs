@@ -18,6 +18,19 @@ use platform::Location;
 
 /// The table that is read.
 const TABLE: &str = "outbox_event";
+/// The columns of an event that are read, by name: the table may have them in any order, and further ones.
+const COLUMNS: [&str; 10] = [
+    "position",
+    "id",
+    "aggregatetype",
+    "aggregateid",
+    "type",
+    "payload",
+    "occurred_at",
+    "actor",
+    "causationid",
+    "correlationid",
+];
 /// The publication of that table on PostgreSQL.
 const PUBLICATION: &str = "alpes_outbox";
 

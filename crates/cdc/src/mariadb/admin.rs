@@ -9,21 +9,8 @@ use platform::Endpoint;
 use super::Place;
 use super::gtid::Gtids;
 use crate::connect::{self, PATIENCE, lost, refused};
-use crate::{Lag, PLACE_LOST, TABLE};
+use crate::{COLUMNS, Lag, PLACE_LOST, TABLE};
 
-/// The columns of an event that are read.
-pub(super) const COLUMNS: [&str; 10] = [
-    "position",
-    "id",
-    "aggregatetype",
-    "aggregateid",
-    "type",
-    "payload",
-    "occurred_at",
-    "actor",
-    "causationid",
-    "correlationid",
-];
 /// A relay may be away for a night and a day.
 const SHORTEST_RETENTION_SECONDS: u64 = 86_400;
 

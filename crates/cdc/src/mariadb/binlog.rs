@@ -16,8 +16,8 @@ use platform::Endpoint;
 
 use super::admin::{self, Start};
 use super::{Piece, Place, garbled, unreadable};
-use crate::TABLE;
 use crate::connect::{self, lost};
+use crate::{COLUMNS, TABLE};
 
 /// An idle server says at least every second that it is there; one that is silent for long is gone.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -196,7 +196,7 @@ fn server_id(database: &str, name: &str) -> u32 {
 fn record(mut row: BinlogRow, columns: &admin::Columns) -> Result<EventRecord> {
     let mut value = |place: usize| match row.take(columns.places[place]) {
         Some(BinlogValue::Value(value)) => Ok(value),
-        _ => Err(unreadable(format!("a row without {}; is binlog_row_image FULL?", admin::COLUMNS[place]))),
+        _ => Err(unreadable(format!("a row without {}; is binlog_row_image FULL?", COLUMNS[place]))),
     };
     Ok(EventRecord {
         position: integer(value(0)?)?,

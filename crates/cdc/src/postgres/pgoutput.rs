@@ -5,8 +5,8 @@
 use kernel::{EventId, EventRecord, Fault, Result, Timestamp};
 
 use super::garbled;
-use crate::TABLE;
 use crate::sequence::Sequence;
+use crate::{COLUMNS, TABLE};
 
 /// What of a message matters here.
 pub(super) enum Message {
@@ -18,20 +18,6 @@ pub(super) enum Message {
     },
     Nothing,
 }
-
-/// The columns of an event that are read, by name: the table may have them in any order, and further ones.
-const COLUMNS: [&str; 10] = [
-    "position",
-    "id",
-    "aggregatetype",
-    "aggregateid",
-    "type",
-    "payload",
-    "occurred_at",
-    "actor",
-    "causationid",
-    "correlationid",
-];
 
 /// Which column of the table is which of ours.
 #[derive(Default)]
@@ -200,5 +186,90 @@ impl<'m> Input<'m> {
             }
             _ => return Err(garbled("an unknown kind of value")),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELATION: u32 = 16_384;
+
+    fn number(value: i64) -> Option<Vec<u8>> {
+        Some(value.to_be_bytes().to_vec())
+    }
+
+    fn text(value: &str) -> Option<Vec<u8>> {
+        Some(value.as_bytes().to_vec())
+    }
+
+    fn relation() -> Vec<u8> {
+        let mut bytes = [&b"R"[..], &RELATION.to_be_bytes(), b"public\0outbox_event\0d"].concat();
+        // A column that is not known here, and ours backwards.
+        let names: Vec<&str> = COLUMNS.iter().rev().copied().chain(["shard"]).collect();
+        bytes.extend(u16::try_from(names.len()).unwrap().to_be_bytes());
+        names.iter().for_each(|name| bytes.extend([b"\0", name.as_bytes(), &[0; 9]].concat()));
+        bytes
+    }
+
+    fn insert(position: i64) -> Vec<u8> {
+        let id = Some(vec![7; 16]);
+        let row = [
+            number(position),
+            id.clone(),
+            text("a"),
+            text("b"),
+            text("c"),
+            text("{}"),
+            number(-5),
+            text("é"),
+            id,
+            None,
+        ];
+        let mut bytes = [&b"I"[..], &RELATION.to_be_bytes(), b"N", &11_u16.to_be_bytes()].concat();
+        for value in row.into_iter().rev().chain([number(3)]) {
+            match value {
+                Some(value) => {
+                    bytes.push(b'b');
+                    bytes.extend(u32::try_from(value.len()).unwrap().to_be_bytes());
+                    bytes.extend(value);
+                }
+                None => bytes.push(b'n'),
+            }
+        }
+        bytes
+    }
+
+    fn decoder(sequence: &Sequence<u64>) -> Decoder {
+        let mut decoder = Decoder::default();
+        decoder.decode(&relation(), sequence).unwrap();
+        decoder
+    }
+
+    #[test]
+    fn columns_are_found_by_name_and_old_rows_are_not_read() {
+        let sequence = Sequence::new(4, 0, 0);
+        let mut decoder = decoder(&sequence);
+        let Message::Insert(event) = decoder.decode(&insert(5), &sequence).unwrap() else { panic!("no event") };
+        assert_eq!((event.position, event.actor.as_str(), event.time.as_micros()), (5, "é", -5));
+        assert_eq!((event.causation_id, event.correlation_id), (Some(event.id), None));
+        assert!(matches!(decoder.decode(&insert(4), &sequence).unwrap(), Message::Nothing));
+    }
+
+    #[test]
+    fn a_message_cut_short_or_changed_is_a_fault_and_no_panic() {
+        let sequence = Sequence::new(0, 0, 0);
+        let (whole, table) = (insert(1), relation());
+        for end in 0..whole.len() {
+            assert!(decoder(&sequence).decode(&whole[..end], &sequence).is_err(), "{end}");
+        }
+        for end in 0..table.len() {
+            assert!(Decoder::default().decode(&table[..end], &sequence).is_err(), "{end}");
+        }
+        for (at, bit) in (0..whole.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << bit;
+            let _ = decoder(&sequence).decode(&changed, &sequence);
+        }
     }
 }
