@@ -60,7 +60,7 @@ impl Relay {
             }
             match dice.below(60) {
                 0 => return,
-                1 => kill_reader(world),
+                1 => world.kill_reader(),
                 _ => {}
             }
         }
@@ -68,19 +68,6 @@ impl Relay {
 
     fn last(&self) -> i64 {
         self.sunk.last().map_or(0, |event| event.position)
-    }
-}
-
-/// Ends the connection over which the stream is read, on the server's side.
-fn kill_reader(world: &World) {
-    if world.is_postgres() {
-        let slot = format!("alpes_{}", world.name);
-        world.sql(&format!(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
-             WHERE slot_name = '{slot}' AND active_pid IS NOT NULL"
-        ));
-    } else {
-        world.kill_readers();
     }
 }
 

@@ -104,30 +104,31 @@ impl World {
         }
     }
 
-    /// Ends every connection to this database.
+    /// Ends every connection to this database, as far as that succeeds: another such turn may end this one.
     pub(crate) fn kill_connections(&self) {
-        if self.is_postgres() {
-            self.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
-            );
-            return;
-        }
-        self.kill_where("command <> 'Binlog Dump'");
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                   WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        let _ = if self.is_postgres() { try_sql(&self.url, sql) } else { self.kill_where("command <> 'Binlog Dump'") };
     }
 
-    /// Ends the readers of the binary log, on MariaDB.
-    pub(crate) fn kill_readers(&self) {
-        self.kill_where("command = 'Binlog Dump'");
+    /// Ends the connection over which the stream is read, on the server's side.
+    pub(crate) fn kill_reader(&self) {
+        let slot = format!("alpes_{}", self.name);
+        let sql = format!(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+             WHERE slot_name = '{slot}' AND active_pid IS NOT NULL"
+        );
+        let _ = if self.is_postgres() { try_sql(&self.url, &sql) } else { self.kill_where("command = 'Binlog Dump'") };
     }
 
-    fn kill_where(&self, condition: &str) {
-        let mut conn = mysql::Conn::new(self.url.as_str()).unwrap();
+    fn kill_where(&self, condition: &str) -> Result<(), Box<dyn std::error::Error>> {
+        let mut conn = mysql::Conn::new(self.url.as_str())?;
         let own = conn.connection_id();
         let sql = format!("SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND {condition}");
-        for id in conn.query::<u32, _>(sql).unwrap().into_iter().filter(|&id| id != own) {
+        for id in conn.query::<u32, _>(sql)?.into_iter().filter(|&id| id != own) {
             let _ = conn.query_drop(format!("KILL {id}"));
         }
+        Ok(())
     }
 }
 
