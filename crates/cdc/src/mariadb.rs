@@ -18,8 +18,8 @@ use crate::connect::lost;
 use crate::sequence::{Batch, Sequence};
 use crate::{Lag, PLACE_LOST};
 
-/// So many pieces of the binary log may wait for the relay; each is a transaction, or up to 256 events of a larger one.
-const WAITING: usize = 64;
+/// So many pieces of the binary log may wait for the relay; each is a transaction, or about a mebibyte of a larger one.
+const WAITING: usize = 32;
 
 /// A place between two transactions.
 #[derive(Debug, Clone, Default)]

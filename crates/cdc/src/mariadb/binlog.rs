@@ -22,8 +22,9 @@ use crate::{COLUMNS, TABLE};
 /// An idle server says at least every second that it is there; one that is silent for long is gone.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(15);
-/// A transaction is handed on in pieces of so many events.
+/// A transaction is handed on in pieces of so many events or bytes.
 const PIECE_EVENTS: usize = 256;
+const PIECE_BYTES: usize = 1 << 20;
 /// MariaDB's own kinds of events, of which the client knows nothing: comments, marks for recovery, lists of ids.
 const GTID: u8 = 162;
 const HARMLESS: [u8; 3] = [160, 161, 163];
@@ -40,6 +41,7 @@ pub(super) struct Reader {
     /// The transaction that is being told.
     open: Option<Open>,
     piece: Vec<EventRecord>,
+    piece_bytes: usize,
 }
 
 struct Open {
@@ -71,6 +73,7 @@ impl Reader {
             place: Place { gtids: start.gtids.clone(), ..Place::default() },
             open: None,
             piece: Vec::new(),
+            piece_bytes: 0,
         })
     }
 
@@ -140,6 +143,7 @@ impl Reader {
     /// Ends the open transaction.
     fn close(&mut self) -> Option<Piece> {
         let open = self.open.take()?;
+        self.piece_bytes = 0;
         self.place.gtids.reach(open.domain, open.server, open.sequence);
         Some(Piece { events: std::mem::take(&mut self.piece), end: Some(self.place.clone()) })
     }
@@ -156,14 +160,16 @@ impl Reader {
             return Err(unreadable("rows from before the table changed its columns"));
         }
         let rows: &RowsEventData<'_> = &rows;
+        self.piece_bytes += event.data().len();
         for row in rows.rows(table) {
             let (_, row) = row.map_err(garbled)?;
             let row = row.ok_or_else(|| garbled("an insert without a row"))?;
             self.piece.push(record(row, &self.columns)?);
         }
-        if self.piece.len() < PIECE_EVENTS {
+        if self.piece.len() < PIECE_EVENTS && self.piece_bytes < PIECE_BYTES {
             return Ok(None);
         }
+        self.piece_bytes = 0;
         if let Some(open) = &mut self.open {
             open.is_told = true;
         }
