@@ -25,9 +25,9 @@ mod sql;
 mod testing;
 mod tx;
 
+pub use connection::REFUSED as DATABASE_REFUSED;
 pub use consumer::{Consumer, Runner, Step};
 pub use db::{Db, DbOptions, Hook, Lane, Stats, Turn};
-pub use connection::REFUSED as DATABASE_REFUSED;
 pub use location::{Endpoint, Location};
 pub use migrations::Migration;
 pub use page::{Listing, Page, Paged};
