@@ -213,7 +213,8 @@ const DISK_FULL: Problem = Problem::new(
     "The disk under the database is full.",
     "Free space on the database's disk; reads go on meanwhile and nothing was changed.",
 );
-const REFUSED: Problem = Problem::new(
+/// The settings of a database under which a promise could not be kept.
+pub const REFUSED: Problem = Problem::new(
     kernel::Kind::Unavailable,
     "database_refused",
     "The database is not set up so that Alpes can keep its promises on it.",

@@ -86,7 +86,7 @@ impl Sink for JsonLines {
 mod tests {
     use super::*;
     use crate::testing::{Directory, event, in_memory, publish};
-    use crate::{Relay, Step};
+    use crate::{Polling, Relay, Step};
 
     #[test]
     fn a_file_has_every_event_once_also_after_a_crash_in_the_middle_of_a_line() {
@@ -94,8 +94,8 @@ mod tests {
         let path = directory.0.join("events.jsonl");
         let db = in_memory();
         let relay = || {
-            let mut relay = Relay::new(Box::new(JsonLines::open(&path).unwrap()));
-            while relay.step(&db).unwrap() != Step::Idle {}
+            let mut relay = Relay::new(Box::new(Polling), Box::new(JsonLines::open(&path).unwrap()));
+            while relay.step(&db, std::time::Duration::ZERO).unwrap() != Step::Idle {}
         };
         publish(&db, &[event("a"), event("b")]);
         relay();

@@ -30,13 +30,14 @@ mod sql;
 mod testing;
 mod tx;
 
+pub use connection::REFUSED as DATABASE_REFUSED;
 pub use consumer::{Consumer, Runner, Step};
 pub use db::{Db, DbOptions, Hook, Lane, Stats, Turn};
 pub use json_lines::JsonLines;
-pub use location::Location;
+pub use location::{Endpoint, Location};
 pub use migrations::Migration;
 pub use page::{Listing, Page, Paged};
-pub use relay::Relay;
+pub use relay::{Polling, Relay, Source};
 pub use sink::Sink;
 pub use sql::{OnDuplicate, Reader, Row, Value};
 pub use tx::Tx;

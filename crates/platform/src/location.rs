@@ -17,6 +17,23 @@ const BAD_URL: Problem = Problem::new(
 /// This module's entries of the catalogue of problems.
 pub(crate) const PROBLEMS: &[&Problem] = &[&BAD_URL];
 
+/// What another client needs to reach the same server (change data capture speaks its replication protocol). It holds
+/// the password, so it cannot be shown.
+pub struct Endpoint {
+    /// Whether PostgreSQL is there; otherwise MariaDB or MySQL.
+    pub is_postgres: bool,
+    /// The name or address of its host.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// The account.
+    pub user: String,
+    /// Its password; empty when there is none.
+    pub password: String,
+    /// The database.
+    pub database: String,
+}
+
 /// Where the database is. Shown without its password.
 #[derive(Debug, Clone)]
 pub struct Location(pub(crate) Place);
@@ -55,6 +72,33 @@ impl Location {
     /// Whether a server is behind it, which several processes can share.
     pub const fn is_server(&self) -> bool {
         !matches!(self.0, Place::Directory(_))
+    }
+
+    /// How another client reaches the server; nothing for a directory, or a server behind a Unix socket.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match &self.0 {
+            Place::Directory(_) => None,
+            Place::Postgres(config) => {
+                let Some(postgres::config::Host::Tcp(host)) = config.get_hosts().first() else { return None };
+                let user = config.get_user()?.to_owned();
+                Some(Endpoint {
+                    is_postgres: true,
+                    host: host.clone(),
+                    port: config.get_ports().first().copied().unwrap_or(5_432),
+                    password: String::from_utf8(config.get_password().unwrap_or_default().to_vec()).ok()?,
+                    database: config.get_dbname().unwrap_or(&user).to_owned(),
+                    user,
+                })
+            }
+            Place::Mysql(opts) => Some(Endpoint {
+                is_postgres: false,
+                host: opts.get_ip_or_hostname().into_owned(),
+                port: opts.get_tcp_port(),
+                user: opts.get_user().unwrap_or_default().to_owned(),
+                password: opts.get_pass().unwrap_or_default().to_owned(),
+                database: opts.get_db_name()?.to_owned(),
+            }),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The relay: takes the log to a sink, in order, at least once. Its cursor moves after the sink has told that the events
 //! are durable there, so that a crash repeats and never loses. It must not know what an event means or where a sink leads.
 
-use kernel::{Fault, Result, problems};
+use kernel::{Duration, EventRecord, Fault, Result, problems};
 
 use crate::consumer::{self, Step};
 use crate::db::{Db, Lane};
@@ -9,11 +9,37 @@ use crate::event_log;
 use crate::lease::{self, Fence};
 use crate::sink::Sink;
 
-/// The events that are handed over at once at most.
+/// The events that are read from the table at once at most.
 const LARGEST_SLICE: usize = 512;
+
+/// Where a relay gets its events: the table, or what the database tells of its changes.
+pub trait Source: Send {
+    /// The next events after `after`, in order and without a gap; none when nothing comes within `at_most`. A relay that
+    /// answered a fault asks again, also for what it had before.
+    fn next(&mut self, db: &Db, after: i64, at_most: Duration) -> Result<Vec<EventRecord>>;
+
+    /// The sink has everything up to `position`: the source need not keep it.
+    fn acknowledge(&mut self, position: i64) -> Result<()>;
+}
+
+/// Reads the table when the log has moved.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Polling;
+
+impl Source for Polling {
+    fn next(&mut self, db: &Db, after: i64, at_most: Duration) -> Result<Vec<EventRecord>> {
+        let head = db.wait_past(after, at_most);
+        db.read(|reader| event_log::range(reader, after, head, &[], LARGEST_SLICE))
+    }
+
+    fn acknowledge(&mut self, _: i64) -> Result<()> {
+        Ok(())
+    }
+}
 
 /// Takes the log to one sink, a step at a time.
 pub struct Relay {
+    source: Box<dyn Source>,
     sink: Box<dyn Sink>,
     name: String,
     /// The right to relay to this sink, where several processes could.
@@ -22,9 +48,9 @@ pub struct Relay {
 
 impl Relay {
     /// A relay to this sink; its cursor is called `relay:<sink>`.
-    pub fn new(sink: Box<dyn Sink>) -> Self {
+    pub fn new(source: Box<dyn Source>, sink: Box<dyn Sink>) -> Self {
         let name = format!("relay:{}", sink.name());
-        Self { sink, name, fence: None }
+        Self { source, sink, name, fence: None }
     }
 
     /// The name of its cursor and of its lease.
@@ -32,14 +58,11 @@ impl Relay {
         &self.name
     }
 
-    /// Hands over the next slice. Faults: those of the sink, then the same events come again; `lease_lost`, then
-    /// another process goes on.
-    pub fn step(&mut self, db: &Db) -> Result<Step> {
-        let head = db.head();
-        let (after, events) = db.read(|reader| {
-            let after = consumer::position(reader, &self.name)?;
-            Ok((after, event_log::range(reader, after, head, &[], LARGEST_SLICE)?))
-        })?;
+    /// Hands over the next slice, waiting for one up to `at_most`. Faults: those of the source and the sink, then the
+    /// same events come again; `lease_lost`, then another process goes on.
+    pub fn step(&mut self, db: &Db, at_most: Duration) -> Result<Step> {
+        let after = db.read(|reader| consumer::position(reader, &self.name))?;
+        let events = self.source.next(db, after, at_most)?;
         let Some(last) = events.last().map(|event| event.position) else { return Ok(Step::Idle) };
         if !events.iter().zip(after + 1..).all(|(event, position)| event.position == position) {
             return Err(Fault::internal(format!("the log has a gap after position {after}")));
@@ -55,6 +78,7 @@ impl Relay {
             }
             consumer::advance(tx, &self.name, last)
         })?;
+        self.source.acknowledge(last)?;
         Ok(Step::Moved(last - after))
     }
 }
@@ -62,8 +86,6 @@ impl Relay {
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
-
-    use kernel::EventRecord;
 
     use super::*;
     use crate::db::guard;
@@ -90,15 +112,18 @@ mod tests {
     fn everything_is_relayed_in_order_and_comes_again_without_a_receipt() {
         let db = in_memory();
         let sink = Recorded::default();
-        let mut relay = Relay::new(Box::new(sink.clone()));
-        assert_eq!(relay.step(&db).unwrap(), Step::Idle);
+        let mut relay = Relay::new(Box::new(Polling), Box::new(sink.clone()));
+        assert_eq!(relay.step(&db, Duration::ZERO).unwrap(), Step::Idle);
         let events: Vec<_> = (0..600).map(|n| event(&format!("{}", n % 7))).collect();
         publish(&db, &events);
         *guard(&sink.failing) = true;
-        assert_eq!(relay.step(&db).unwrap_err().code(), "unavailable");
+        assert_eq!(relay.step(&db, Duration::ZERO).unwrap_err().code(), "unavailable");
         *guard(&sink.failing) = false;
-        assert_eq!((relay.step(&db).unwrap(), relay.step(&db).unwrap()), (Step::Moved(512), Step::Moved(88)));
-        assert_eq!(relay.step(&db).unwrap(), Step::Idle);
+        assert_eq!(
+            (relay.step(&db, Duration::ZERO).unwrap(), relay.step(&db, Duration::ZERO).unwrap()),
+            (Step::Moved(512), Step::Moved(88))
+        );
+        assert_eq!(relay.step(&db, Duration::ZERO).unwrap(), Step::Idle);
         let expected: Vec<i64> = (1..=512).chain(1..=600).collect();
         assert_eq!(*guard(&sink.delivered), expected);
     }
@@ -108,7 +133,7 @@ mod tests {
         let db = in_memory();
         publish(&db, &[event("a")]);
         let sink = Recorded::default();
-        let mut relay = Relay::new(Box::new(sink.clone()));
+        let mut relay = Relay::new(Box::new(Polling), Box::new(sink.clone()));
         let take = |holder: &str| {
             db.write("test", Lane::Back, "system", |tx| {
                 lease::release(tx, "first")?;
@@ -117,7 +142,7 @@ mod tests {
         };
         relay.fence = take("first").unwrap().pop();
         take("second").unwrap();
-        assert_eq!(relay.step(&db).unwrap_err().code(), "lease_lost");
+        assert_eq!(relay.step(&db, Duration::ZERO).unwrap_err().code(), "lease_lost");
         assert_eq!(db.read(|reader| consumer::position(reader, "relay:recorded")).unwrap(), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! The composition root: wiring, loops, the real clock and real randomness, and the subcommands of `alpes`. Nothing
 //! depends on it; it holds no rule of the domain.
 
+mod changes;
 pub mod cli;
 mod clock;
 mod commands;

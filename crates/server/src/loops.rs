@@ -81,24 +81,29 @@ fn rest(pause: &mut Duration, fault: &kernel::Fault, who: &str) {
     std::thread::sleep(*pause);
 }
 
+/// How long a relay waits for events before it renews its lease.
+const RELAY_WAITS: Duration = Duration::from_millis(100);
+
 /// Takes the log to one sink, while this process holds its lease.
+#[expect(clippy::disallowed_methods, reason = "the loop waits for a lease")]
 pub(crate) fn relay(db: &Db, mut relay: Relay, mut duties: Duties, stop: &AtomicBool) {
     let mut pause = Duration::ZERO;
     let who = format!("{} and what waits for it", relay.name());
     while !stop.load(Ordering::SeqCst) {
-        let head = db.head();
-        let outcome = duties.renew(db, |_| Ok(())).and_then(|held| {
+        let renewed = duties.renew(db, |_| Ok(())).map(|held| {
             if let Some(held) = held {
                 relay.fence = held.into_iter().next();
             }
-            if relay.fence.is_some() { relay.step(db) } else { Ok(Step::Idle) }
         });
+        let outcome = match relay.fence {
+            Some(_) => renewed.and_then(|()| relay.step(db, RELAY_WAITS)),
+            None => renewed.map(|()| {
+                std::thread::sleep(RELAY_WAITS);
+                Step::Idle
+            }),
+        };
         match outcome {
-            Ok(Step::Moved(_)) => pause = Duration::ZERO,
-            Ok(Step::Idle) => {
-                pause = Duration::ZERO;
-                db.wait_past(head, TEND_EVERY);
-            }
+            Ok(_) => pause = Duration::ZERO,
             Err(fault) => rest(&mut pause, &fault, &who),
         }
     }

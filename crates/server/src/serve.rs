@@ -74,7 +74,7 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> 
         intake_queue: arguments.intake_queue,
         batch: arguments.batch,
         roles: arguments.roles.clone(),
-        relays: if arguments.roles.contains(&Role::Relay) { arguments.sinks.open()? } else { Vec::new() },
+        relays: if arguments.roles.contains(&Role::Relay) { arguments.sinks.open(&location)? } else { Vec::new() },
     };
     let service = Service::start(db, settings, worker, load)?;
     service.serve(arguments.listen.address(), web::Access::Keys)

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use kernel::{EventRecord, Result};
 use log_pulsar::{Encoding, Options, PulsarSink};
-use platform::{JsonLines, Relay, Sink};
+use platform::{JsonLines, Location, Polling, Relay, Sink, Source};
+
+use crate::changes::Changes;
 
 /// The sinks of a process.
 #[derive(Args, Clone)]
@@ -15,6 +17,10 @@ pub(crate) struct Sinks {
     relay_file: Option<PathBuf>,
     #[command(flatten)]
     broker: Broker,
+    /// How the relay learns of events: by reading the table, or by what the database tells of its changes (logical
+    /// replication, binlog)
+    #[arg(long, value_enum, default_value = "polling", env = "ALPES_RELAY_SOURCE", value_name = "SOURCE")]
+    relay_source: SourceKind,
     /// Read every event and take it nowhere (for measuring)
     #[arg(long, hide = true)]
     relay_null: bool,
@@ -73,20 +79,41 @@ impl Broker {
     }
 }
 
+/// How a relay learns of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SourceKind {
+    /// Read the table
+    Polling,
+    /// Change data capture
+    Changes,
+}
+
 impl Sinks {
-    /// A relay to each of them.
-    pub(crate) fn open(&self) -> Result<Vec<Relay>> {
-        let mut relays = Vec::new();
+    /// A relay to each of them, by the source that was asked for.
+    pub(crate) fn open(&self, location: &Location) -> Result<Vec<Relay>> {
+        self.relays(|sink| match self.relay_source {
+            SourceKind::Polling => Ok(Box::new(Polling)),
+            SourceKind::Changes => Ok(Box::new(Changes::open(location, sink)?)),
+        })
+    }
+
+    /// A relay to each of them that reads the table.
+    pub(crate) fn polling(&self) -> Result<Vec<Relay>> {
+        self.relays(|_| Ok(Box::new(Polling)))
+    }
+
+    fn relays(&self, source: impl Fn(&str) -> Result<Box<dyn Source>>) -> Result<Vec<Relay>> {
+        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         if let Some(path) = &self.relay_file {
-            relays.push(Relay::new(Box::new(JsonLines::open(path)?)));
+            sinks.push(Box::new(JsonLines::open(path)?));
         }
         if let Some(options) = self.broker.options() {
-            relays.push(Relay::new(Box::new(PulsarSink::new(options)?)));
+            sinks.push(Box::new(PulsarSink::new(options)?));
         }
         if self.relay_null {
-            relays.push(Relay::new(Box::new(Null)));
+            sinks.push(Box::new(Null));
         }
-        Ok(relays)
+        sinks.into_iter().map(|sink| Ok(Relay::new(source(sink.name())?, sink))).collect()
     }
 }
 

@@ -255,7 +255,8 @@ impl MysqlConnection {
                 return Err(Fault::new(&REFUSED, detail));
             }
         }
-        if variable("log_bin")?.as_deref() == Some("1") && variable("sync_binlog")?.as_deref() != Some("1") {
+        let has_binlog = matches!(variable("log_bin")?.as_deref(), Some("1" | "ON"));
+        if has_binlog && variable("sync_binlog")?.as_deref() != Some("1") {
             return Err(Fault::new(&REFUSED, "sync_binlog is not 1; set `sync_binlog = 1` under [mysqld] and restart"));
         }
         let packet: u64 = variable("max_allowed_packet")?.and_then(|text| text.parse().ok()).unwrap_or(0);

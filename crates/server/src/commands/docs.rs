@@ -66,6 +66,7 @@ fn problems() -> String {
     );
     let mut problems = web::problems();
     problems.extend(log_pulsar::problems());
+    problems.extend(cdc::PROBLEMS);
     problems.sort_by_key(|problem| problem.code);
     for problem in problems {
         page +=

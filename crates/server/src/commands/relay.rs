@@ -1,6 +1,7 @@
 //! `alpes relay`: takes the log to sinks, beside the processes that serve.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use clap::Args;
 use platform::{Db, Relay, Step};
@@ -23,8 +24,10 @@ pub(crate) struct Arguments {
 
 /// Relays until a signal, or once.
 pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> {
-    let db = wiring::open_beside(&common.location()?)?;
-    let relays = arguments.sinks.open()?;
+    let location = common.location()?;
+    let db = wiring::open_beside(&location)?;
+    // Once is over when the table is: what the database tells of changes has no end.
+    let relays = if arguments.once { arguments.sinks.polling()? } else { arguments.sinks.open(&location)? };
     anyhow::ensure!(!relays.is_empty(), "there is nowhere to take events: name a sink, for example --relay-file FILE");
     let holder = duties::holder(&db);
     if arguments.once {
@@ -51,7 +54,7 @@ fn once(common: &Common, db: &Db, mut relay: Relay, holder: &str) -> anyhow::Res
             relay.fence = held.into_iter().next();
         }
         anyhow::ensure!(relay.fence.is_some(), "another process does {}: see alpes status", relay.name());
-        match relay.step(db)? {
+        match relay.step(db, Duration::ZERO)? {
             Step::Idle => break,
             Step::Moved(events) => taken += events,
         }
