@@ -7,6 +7,7 @@
 
 mod connection;
 pub mod consumer;
+pub mod copy;
 mod db;
 pub mod dead_letters;
 mod dialect;
@@ -66,6 +67,7 @@ pub fn problems() -> Vec<&'static kernel::Problem> {
         connection::PROBLEMS,
         location::PROBLEMS,
         lease::PROBLEMS,
+        copy::PROBLEMS,
         idempotency::PROBLEMS,
         dead_letters::PROBLEMS,
     ]

@@ -94,7 +94,7 @@ pub enum Row<'r> {
 }
 
 impl Row<'_> {
-    fn cell(&self, column: usize) -> Result<Cell<'_>> {
+    pub(crate) fn cell(&self, column: usize) -> Result<Cell<'_>> {
         match self {
             Self::Sqlite(row) => connection::sqlite::cell(row, column),
             Self::Postgres(row) => connection::postgres::cell(row, column),

@@ -84,7 +84,10 @@ enum Command {
     #[command(subcommand)]
     Keys(commands::keys::Command),
     /// Bring the database's tables up to date and exit
-    Migrate,
+    Migrate {
+        #[command(subcommand)]
+        command: Option<commands::copy::Command>,
+    },
     /// Show every setting, its value and where it comes from
     Config,
     /// Write the generated documents
@@ -130,7 +133,8 @@ pub fn run() -> ExitCode {
         Command::Rebuild => commands::rebuild::run(&common).map(|()| true),
         Command::Replay(arguments) => commands::replay::run(&common, &arguments).map(|()| true),
         Command::Keys(command) => commands::keys::run(&common, command).map(|()| true),
-        Command::Migrate => commands::migrate(&common).map(|()| true),
+        Command::Migrate { command: None } => commands::migrate(&common).map(|()| true),
+        Command::Migrate { command: Some(command) } => commands::copy::run(&common, &command),
         Command::Config => commands::config::run(&common).map(|()| true),
         Command::Docs(arguments) => commands::docs::run(&arguments).map(|()| true),
         Command::CrashPoints => commands::crash_points().map(|()| true),

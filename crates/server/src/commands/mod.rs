@@ -1,6 +1,7 @@
 //! The subcommands, one file each; the smallest are here.
 
 pub(crate) mod config;
+pub(crate) mod copy;
 pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod explain;
