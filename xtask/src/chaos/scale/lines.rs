@@ -27,7 +27,8 @@ impl Lines {
         while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
             let next = self.position + 1;
             let text = String::from_utf8_lossy(&line);
-            ensure!(sequence(&text) == Some(next), "position {next} should come in the file, and there is {text}");
+            let found = sequence(&text);
+            ensure!(found == Some(next), "position {next} should come in the file, and there is {found:?}");
             self.position = next;
             self.bytes += line.len() as u64;
             line.clear();

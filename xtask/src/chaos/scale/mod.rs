@@ -52,8 +52,9 @@ pub(super) fn run(root: &Path, binary: &Path, place: &Path, args: &super::Args) 
         println!("{line}");
         wrong.extend(line.wrong.iter().map(|what| format!("{fault}: {what}")));
     }
-    let count = world.finish()?;
+    let finished = world.finish();
     super::report("things that were not as they should be", &wrong)?;
+    let count = finished?;
     println!(
         "{count} acknowledged facts in {} s: none lost, none doubled; commissions to the cent; verify finds nothing",
         began.elapsed().as_secs()
@@ -222,6 +223,8 @@ impl Line {
         say(self.back.is_none_or(|back| back > BACK_WITHIN), format!("writing again only after {:?}", self.back));
         let refused = outcome.repeats.keys().any(|reason| matches!(reason, Reason::Status(_)));
         say(refused && !self.fault.stops_writing(), format!("requests were refused: {}", self.repeats));
+        let served = matches!(self.fault, Fault::KillDatabase(_)) && !refused;
+        say(served, "no request was refused while there was no database".to_owned());
         let noticed = matches!(self.fault, Fault::KillBroker(_)) && !outcome.repeats.is_empty();
         say(noticed, format!("those who write noticed it: {}", self.repeats));
         self.wrong.append(&mut wrong);
@@ -245,6 +248,7 @@ impl std::fmt::Display for Line {
             self.lost,
             self.doubled,
             self.repeats
-        )
+        )?;
+        self.wrong.iter().take(5).try_for_each(|what| write!(f, "\n    WRONG: {what}"))
     }
 }

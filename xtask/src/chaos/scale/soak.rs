@@ -48,8 +48,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         wrong.extend(line.wrong.iter().map(|what| format!("minute {minute}, {fault}: {what}")));
     }
     println!("{sums}\n{memory}");
-    let count = world.finish()?;
+    let finished = world.finish();
     crate::chaos::report("things that were not as they should be", &wrong)?;
+    let count = finished?;
     println!("{count} acknowledged facts: none lost, none doubled; commissions to the cent; verify finds nothing");
     Ok(())
 }
