@@ -52,8 +52,10 @@ enum Task {
     Sim(sim::Arguments),
     /// The product's figures, measured: prints the table and writes docs/benchmarks.md and docs/benchmarks.json
     Bench(bench::Args),
-    /// Kills, failing disks and overload, compared with a client's own synced journal
+    /// Kills, failing disks, overload and several processes that fail, compared with a client's own synced journal
     Chaos(chaos::Args),
+    /// Several processes over one PostgreSQL under load with a fault every minute: availability, recovery, memory
+    Soak(chaos::scale::soak::Args),
     /// PostgreSQL, MariaDB and Pulsar for tests, as throw-away instances of this work tree
     Services(services::Arguments),
     /// The load generator against a stub: what it adds to every measurement
@@ -69,6 +71,7 @@ fn main() -> std::process::ExitCode {
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Chaos(arguments) => chaos::run(&arguments),
+        Task::Soak(arguments) => chaos::scale::soak::run(&arguments),
         Task::Services(arguments) => services::run(&arguments),
         Task::Load(arguments) => load::run(&arguments),
     };

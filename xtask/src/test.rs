@@ -22,6 +22,7 @@ const STEPS: &[Step] = &[
     Step { name: "simulation", budget_minutes: 3,  needs: Need::Nothing, run: simulation, last_word: false },
     Step { name: "planted",    budget_minutes: 4,  needs: Need::Nothing, run: planted,    last_word: false },
     Step { name: "chaos",      budget_minutes: 4,  needs: Need::Nothing, run: chaos,      last_word: false },
+    Step { name: "scale",      budget_minutes: 5,  needs: Need::Service(Service::Postgres), run: scale, last_word: false },
     Step { name: "disk",       budget_minutes: 2,  needs: Need::Tool("strace"), run: disk,       last_word: false },
     Step { name: "overload",   budget_minutes: 1,  needs: Need::Nothing, run: overload,   last_word: false },
     Step { name: "gates",      budget_minutes: 2,  needs: Need::Tool("strace"), run: gates,      last_word: false },
@@ -241,6 +242,10 @@ fn planted(root: &Path) -> Result<Tally> {
 
 fn chaos(root: &Path) -> Result<Tally> {
     again(root, &["chaos", "--kills", "30"])
+}
+
+fn scale(root: &Path) -> Result<Tally> {
+    again(root, &["chaos", "--scale"])
 }
 
 fn disk(root: &Path) -> Result<Tally> {

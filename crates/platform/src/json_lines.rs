@@ -1,5 +1,6 @@
 //! A sink into a file: one CloudEvent per line, synced before the relay goes on. What a crash left half-written is cut off,
-//! and what the file has already is not written again.
+//! and what the file has already is not written again, whichever process wrote it: the file is locked while it is written,
+//! and whoever finds it longer than he left it reads on first. So one who froze before he wrote does no harm when he wakes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
@@ -13,43 +14,75 @@ use crate::sink::Sink;
 pub struct JsonLines {
     path: PathBuf,
     file: File,
-    /// The last position that the file has.
+    /// The bytes of the file up to the last line that is known.
+    length: u64,
+    /// The position in that line; 0 when there is none.
     last: i64,
 }
 
 impl JsonLines {
     /// Opens the file, or creates it. Fault: `unavailable`, also when its last line is no event.
     pub fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let unavailable =
-            |error: &dyn std::fmt::Display| Fault::new(&problems::UNAVAILABLE, format!("the file {shown}: {error}"));
         let file = OpenOptions::new().create(true).read(true).append(true).open(path);
-        let mut file = file.map_err(|error| unavailable(&error))?;
-        let (length, line) = last_line(&mut file).map_err(|error| unavailable(&error))?;
-        let last = match line {
-            None => 0,
-            Some(line) => position(&line).ok_or_else(|| unavailable(&"its last line is not an event of ours"))?,
-        };
-        // Only now: what is no file of ours stays as it is.
-        file.set_len(length).map_err(|error| unavailable(&error))?;
-        Ok(Self { path: path.to_owned(), file, last })
+        let file = file.map_err(|error| unavailable(path, &error))?;
+        let mut lines = Self { path: path.to_owned(), file, length: 0, last: 0 };
+        // Nothing is cut off here: another process may be about to end its line.
+        lines.read_on()?;
+        Ok(lines)
+    }
+
+    /// Reads whole lines from where this process knows the file.
+    fn read_on(&mut self) -> Result<()> {
+        let Self { path, file, length, last } = self;
+        let (bytes, line) = last_line(file, *length).map_err(|error| unavailable(path, &error))?;
+        if let Some(line) = line {
+            *last = position(&line).ok_or_else(|| unavailable(path, &"its last line is not an event of ours"))?;
+        }
+        *length += bytes;
+        Ok(())
+    }
+
+    /// Writes what the file does not have yet. The file is locked.
+    fn append(&mut self, events: &[EventRecord]) -> Result<()> {
+        let unavailable = |error: std::io::Error| unavailable(&self.path, &error);
+        if self.file.metadata().map_err(unavailable)?.len() != self.length {
+            self.read_on()?;
+            self.file.set_len(self.length).map_err(|error| self::unavailable(&self.path, &error))?;
+        }
+        let mut lines = Vec::new();
+        let mut last = self.last;
+        for event in events.iter().filter(|event| event.position > self.last) {
+            last = event.position;
+            serde_json::to_writer(&mut lines, &CloudEvent::of(event.clone())?).map_err(Fault::internal)?;
+            lines.push(b'\n');
+        }
+        // When that fails, the file is longer than is known: the next attempt finds out how much of it is there.
+        let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
+        written.map_err(|error| self::unavailable(&self.path, &error))?;
+        self.length += u64::try_from(lines.len()).unwrap_or(0);
+        self.last = last;
+        Ok(())
     }
 }
 
-/// The length up to the end of the last whole line, and that line.
-fn last_line(file: &mut File) -> std::io::Result<(u64, Option<String>)> {
-    file.seek(SeekFrom::Start(0))?;
-    let (mut length, mut last) = (0, None);
+fn unavailable(path: &Path, error: &dyn std::fmt::Display) -> Fault {
+    Fault::new(&problems::UNAVAILABLE, format!("the file {}: {error}", path.display()))
+}
+
+/// The bytes of the whole lines after `from`, and the last of them.
+fn last_line(file: &mut File, from: u64) -> std::io::Result<(u64, Option<String>)> {
+    file.seek(SeekFrom::Start(from))?;
+    let (mut bytes, mut last) = (0, None);
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line)? > 0 {
         if line.ends_with(b"\n") {
-            length += u64::try_from(line.len()).unwrap_or(0);
+            bytes += u64::try_from(line.len()).unwrap_or(0);
             last = Some(String::from_utf8_lossy(&line).into_owned());
         }
         line.clear();
     }
-    Ok((length, last))
+    Ok((bytes, last))
 }
 
 fn position(line: &str) -> Option<i64> {
@@ -63,22 +96,12 @@ impl Sink for JsonLines {
     }
 
     fn deliver(&mut self, events: &[EventRecord]) -> Result<()> {
-        let mut lines = Vec::new();
-        let mut last = self.last;
-        for event in events.iter().filter(|event| event.position > self.last) {
-            last = event.position;
-            serde_json::to_writer(&mut lines, &CloudEvent::of(event.clone())?).map_err(Fault::internal)?;
-            lines.push(b'\n');
-        }
-        let written = self.file.write_all(&lines).and_then(|()| self.file.sync_data());
-        if let Err(error) = written {
-            // How much of it is there is found out by opening the file again.
-            let detail = format!("the file {} cannot be written: {error}", self.path.display());
-            *self = Self::open(&self.path)?;
-            return Err(Fault::new(&problems::UNAVAILABLE, detail));
-        }
-        self.last = last;
-        Ok(())
+        self.file
+            .try_lock()
+            .map_err(|error| unavailable(&self.path, &format!("another process writes it: {error}")))?;
+        let outcome = self.append(events);
+        let unlocked = self.file.unlock().map_err(|error| unavailable(&self.path, &error));
+        outcome.and(unlocked)
     }
 }
 
@@ -114,6 +137,34 @@ mod tests {
         let first: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
         assert_eq!((&first["type"], &first["subject"]), (&"tests.happened.v1".into(), &"a".into()));
         assert_eq!(first["data"]["subject"], "a");
+    }
+
+    #[test]
+    fn two_processes_never_write_an_event_twice_nor_leave_a_torn_line() {
+        let directory = Directory::new();
+        let path = directory.0.join("events.jsonl");
+        let db = in_memory();
+        publish(&db, &[event("a"), event("b"), event("c"), event("d")]);
+        let events = db.read(|reader| crate::event_log::range(reader, 0, 4, &[], 10)).unwrap();
+        let (mut first, mut second) = (JsonLines::open(&path).unwrap(), JsonLines::open(&path).unwrap());
+        first.deliver(&events[..1]).unwrap();
+        // The first froze before it wrote b and c; the second has gone on.
+        second.deliver(&events[1..2]).unwrap();
+        first.deliver(&events[1..3]).unwrap();
+        // Killed in the middle of a line; the second has had the file open all the time.
+        first.file.write_all(b"{\"specversion\":\"1.0\",\"seq").unwrap();
+        drop(first);
+        second.deliver(&events[2..]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let positions: Vec<i64> = text.lines().map(|line| position(line).unwrap()).collect();
+        assert_eq!(positions, [1, 2, 3, 4]);
+        let held = JsonLines::open(&path).unwrap();
+        held.file.lock().unwrap();
+        assert_eq!(
+            second.deliver(&events).unwrap_err().code(),
+            "unavailable",
+            "it does not wait for one who is frozen"
+        );
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn renew(db: &Db, worker: &mut Worker, duties: Option<&mut Duties>) -> kernel::R
 /// Waits longer with every fault in a row.
 #[expect(clippy::disallowed_methods, reason = "a loop waits before it tries again")]
 fn rest(pause: &mut Duration, fault: &kernel::Fault, who: &str) {
-    *pause = (*pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(2));
+    *pause = (*pause * 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
     tracing::warn!(%fault, ?pause, "{who} wait and try again");
     std::thread::sleep(*pause);
 }

@@ -118,7 +118,7 @@ fn measure(context: &Context) -> Result<Vec<f64>> {
     let after = trace.counts(&running)?;
     running.stop()?;
     let running = alpes.serve(&trace.start(&[]), &key)?;
-    running.drain(Duration::from_secs(300))?;
+    running.control.drain(Duration::from_secs(300))?;
     let reacted = trace.counts(&running)?;
     running.stop()?;
     alpes.verify()?;

@@ -115,7 +115,7 @@ fn restart(alpes: &Alpes, key: &str, mut client: Client) -> Result<usize> {
     seen.pull(&running.control)?;
     report("lost or doubled after the restart", &seen.missing(&client.journal.acknowledged()?))?;
     client.repeat_unknown()?;
-    let count = settle(&client, &running)?;
+    let count = settle(&client, &running.control)?;
     running.stop()?;
     alpes.verify()?;
     Ok(count)

@@ -1,5 +1,5 @@
-//! `cargo x chaos`: the product as a process that is killed, loses its disk and gets more than it can take, while a
-//! client keeps its own synced journal of what was acknowledged. It knows the product only from outside; the one
+//! `cargo x chaos`: the product as processes that are killed, lose their disk or their database and get more than they
+//! can take, while a client keeps its own synced journal of what was acknowledged. It knows the product only from outside; the one
 //! rule of the money in it is the percentage of its own campaign.
 #![expect(clippy::disallowed_methods, reason = "kills real processes at real times")]
 
@@ -7,8 +7,10 @@ mod client;
 mod disk;
 mod journal;
 mod overload;
+pub(crate) mod scale;
 mod seen;
 
+use crate::load::control::Control;
 use crate::load::random::Random;
 use crate::load::scene::Scene;
 use crate::load::server::{Alpes, Running, Start, signal};
@@ -41,6 +43,16 @@ pub(crate) struct Args {
     /// Instead: twice the load that can be served.
     #[arg(long, conflicts_with = "point")]
     overload: bool,
+    /// Instead: several processes over one PostgreSQL, and Pulsar where it can run. Each of them is killed, frozen and
+    /// restarted under load. Networks that divide and disks that are full are not covered.
+    #[arg(long, conflicts_with_all = ["point", "overload", "disk"])]
+    scale: bool,
+    /// With --scale: outages as long as in real life, in about ten minutes instead of four.
+    #[arg(long, requires = "scale")]
+    long: bool,
+    /// With --scale: only the faults whose name contains this (repeatable).
+    #[arg(long, requires = "scale", value_name = "WORDS")]
+    fault: Vec<String>,
 }
 
 /// Connections of the load.
@@ -68,6 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if args.disk {
         return disk::run(&binary, &place, args.seed);
+    }
+    if args.scale {
+        return scale::run(&root, &binary, &place, args);
     }
     let deaths = plan(args, &crash_points(&binary)?);
     println!("seed {}; {} rounds of load, death, restart and comparison", args.seed, deaths.len());
@@ -222,7 +237,7 @@ impl World {
     fn finish(mut self) -> Result<usize> {
         let running = self.alpes.serve(&Start::with(&ARGUMENTS), &self.key)?;
         self.client.reach(running.control.clone());
-        let count = settle(&self.client, &running)?;
+        let count = settle(&self.client, &running.control)?;
         running.stop()?;
         self.alpes.verify()?;
         std::fs::remove_dir_all(&self.alpes.data)?;
@@ -241,10 +256,10 @@ fn start(alpes: &Alpes, place: &Path, seed: u64) -> Result<(Running, Client)> {
 
 /// Waits until the reactions are done, reads every event again and compares everything. Returns how many facts were
 /// acknowledged.
-fn settle(client: &Client, running: &Running) -> Result<usize> {
-    running.drain(Duration::from_secs(180))?;
+fn settle(client: &Client, control: &Control) -> Result<usize> {
+    control.drain(Duration::from_secs(180))?;
     let mut seen = Seen::default();
-    seen.pull(&running.control)?;
+    seen.pull(control)?;
     let journal = client.journal.acknowledged()?;
     report("different in the whole history", &seen.differences(&journal))?;
     report("commissions that differ", &seen.wrong_commissions(&client.sales, &client.refunds))?;
@@ -265,7 +280,7 @@ mod tests {
 
     fn args(seed: u64, point: &[&str]) -> Args {
         let point = point.iter().map(|name| (*name).to_owned()).collect();
-        Args { kills: 30, seed, point, disk: false, overload: false }
+        Args { kills: 30, seed, point, disk: false, overload: false, scale: false, long: false, fault: Vec::new() }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! A blocking client for everything that is not load: setting up, asking for statistics, comparing.
 
 use super::connection::{parse_head, render};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whom to ask, and with which key.
 #[derive(Clone, Debug)]
@@ -107,6 +107,22 @@ impl Control {
         };
         let lags = consumers.iter().map(lag).collect::<Option<Vec<_>>>().context("a consumer without a lag")?;
         Ok(Backlog { head, lags })
+    }
+
+    /// Waits until no consumer has anything left, at most `limit`; returns the last position.
+    ///
+    /// # Errors
+    /// When the limit passes or the statistics do not answer.
+    pub(crate) fn drain(&self, limit: Duration) -> Result<u64> {
+        let start = Instant::now();
+        loop {
+            let backlog = self.backlog()?;
+            if backlog.largest() == 0 {
+                return Ok(backlog.head);
+            }
+            ensure!(start.elapsed() < limit, "the reactions are not done after {limit:?}: {:?}", backlog.lags);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

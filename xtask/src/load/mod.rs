@@ -4,6 +4,7 @@
 //! few requests in `scene` and `conversions`.
 #![expect(clippy::disallowed_methods, reason = "a load generator measures real time on real threads")]
 
+pub(crate) mod balanced;
 pub(crate) mod closed;
 pub(crate) mod connection;
 pub(crate) mod control;

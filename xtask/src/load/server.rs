@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// A built binary and a data directory.
+/// A built binary, and its database: a data directory, or a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Alpes {
     pub(crate) binary: PathBuf,
     pub(crate) data: PathBuf,
+    /// The URL of a server database; none for the file in the data directory.
+    pub(crate) database: Option<String>,
     /// What the processes say.
     pub(crate) log: PathBuf,
-    /// The URL of its database, when that is on a server.
-    pub(crate) database: Option<String>,
 }
 
 /// How to start it beyond the defaults.
@@ -25,6 +25,8 @@ pub(crate) struct Alpes {
 pub(crate) struct Start {
     /// Further arguments of `serve`.
     pub(crate) arguments: Vec<String>,
+    /// Where it listens; a free port when none is given.
+    pub(crate) port: Option<u16>,
     pub(crate) environment: Vec<(String, String)>,
     /// A program with its arguments that runs the server, such as strace; it must become the server's parent
     /// nowhere, so that the process that is started is the server itself.
@@ -48,7 +50,7 @@ impl Alpes {
             std::fs::remove_dir_all(data).with_context(|| format!("emptying {}", data.display()))?;
         }
         std::fs::create_dir_all(data)?;
-        Ok(Self { binary: binary.to_owned(), data: data.to_owned(), log: data.with_extension("log"), database: None })
+        Ok(Self { binary: binary.to_owned(), data: data.to_owned(), database: None, log: data.with_extension("log") })
     }
 
     /// Runs a subcommand with `--data` and `--json` and returns its exit status and its JSON.
@@ -57,8 +59,8 @@ impl Alpes {
     /// When it cannot be started or its output is no JSON.
     pub(crate) fn command(&self, arguments: &[&str]) -> Result<(ExitStatus, Value)> {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).arg("--data").arg(&self.data).arg("--json").stderr(self.log()?);
-        command.envs(self.database.iter().map(|url| ("ALPES_DATABASE", url)));
+        command.args(arguments).arg("--json").stderr(self.log()?);
+        self.locate(&mut command);
         let output = command.output().with_context(|| format!("running {}", self.binary.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let json = serde_json::from_str(&text).with_context(|| {
@@ -91,7 +93,7 @@ impl Alpes {
     /// # Errors
     /// When the process cannot be started.
     pub(crate) fn spawn(&self, start: &Start, key: &str) -> Result<Running> {
-        let port = free_port()?;
+        let port = start.port.map_or_else(free_port, Ok)?;
         let mut command = match start.wrapper.split_first() {
             None => Command::new(&self.binary),
             Some((program, arguments)) => {
@@ -100,8 +102,8 @@ impl Alpes {
                 command
             }
         };
-        command.args(["serve", "--port", &port.to_string(), "--data"]).arg(&self.data).args(&start.arguments);
-        command.envs(self.database.iter().map(|url| ("ALPES_DATABASE", url)));
+        command.args(["serve", "--port", &port.to_string()]).args(&start.arguments);
+        self.locate(&mut command);
         command.envs(start.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(self.log()?).stderr(self.log()?);
         let started = Instant::now();
@@ -142,6 +144,13 @@ impl Alpes {
         Ok(bytes)
     }
 
+    fn locate(&self, command: &mut Command) {
+        command.arg("--data").arg(&self.data);
+        if let Some(database) = &self.database {
+            command.env("ALPES_DATABASE", database);
+        }
+    }
+
     fn log(&self) -> Result<File> {
         Ok(File::options().create(true).append(true).open(&self.log)?)
     }
@@ -160,6 +169,14 @@ impl Running {
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The exit status, when the process has ended.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Waits for the first 200 of `/health/ready`; the exit status when the process ends instead.
@@ -204,22 +221,6 @@ impl Running {
             std::thread::sleep(Duration::from_millis(5));
         }
         bail!("the server still runs 15 s after SIGTERM")
-    }
-
-    /// Waits until no consumer has anything left, at most `limit`; returns the last position.
-    ///
-    /// # Errors
-    /// When the limit passes or the statistics do not answer.
-    pub(crate) fn drain(&self, limit: Duration) -> Result<u64> {
-        let start = Instant::now();
-        loop {
-            let backlog = self.control.backlog()?;
-            if backlog.largest() == 0 {
-                return Ok(backlog.head);
-            }
-            ensure!(start.elapsed() < limit, "the reactions are not done after {limit:?}: {:?}", backlog.lags);
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// A field of `/proc/<pid>/status` in kB, such as `VmRSS`.

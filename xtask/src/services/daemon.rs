@@ -82,12 +82,14 @@ impl Record {
         let place = Place::of(base, name);
         // its own group: an interrupt at the terminal is meant for the task runner
         command.stdin(Stdio::null()).stdout(place.log_file()?).stderr(place.log_file()?).process_group(0);
-        let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
+        let mut child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         let pid = child.id();
         let process = Process::read(pid).with_context(|| format!("{name} ended at once"))?;
         let call = Call::of(&command, pid)?;
         let record = Self { pid, began: process.began, boot: boot(), port, admin_port, version: String::new(), call };
         record.write(base, name)?;
+        // Asked how it ended as soon as it has: a database does not start while the process in its lock file has a trace.
+        std::thread::spawn(move || child.wait());
         Ok(record)
     }
 
@@ -119,15 +121,24 @@ impl Record {
     /// Ends it and all that it started at once, as a power cut would.
     pub(super) fn kill(&self) -> Result<()> {
         self.signal_all("KILL")?;
-        anyhow::ensure!(self.is_gone_within(FAREWELL), "process {} is still there after SIGKILL", self.pid);
+        let is_gone = || !self.is_alive() && Process::read(self.pid).is_none_or(|process| process.began != self.began);
+        anyhow::ensure!(within(FAREWELL, is_gone), "process {} is still there after SIGKILL", self.pid);
         Ok(())
     }
 
-    /// Sends a signal to the service and all that it started.
+    /// Sends a signal to the service and all that it started. Not to its process group: a database's sessions are each
+    /// in one of their own.
     pub(super) fn signal_all(&self, name: &str) -> Result<()> {
         anyhow::ensure!(self.is_alive(), "it does not run");
-        let status = Command::new("kill").args([&format!("-{name}"), "--", &format!("-{}", self.pid)]).status()?;
-        anyhow::ensure!(status.success(), "kill -{name} of its group failed");
+        // Nobody starts anything any more, and so nobody is overlooked.
+        signal("STOP", self.pid)?;
+        let family = self.family();
+        if name != "STOP" {
+            signal(name, self.pid)?;
+        }
+        // What ends between the look and the signal is no failure.
+        let below = family.into_iter().skip(1).map(|pid| pid.to_string());
+        Command::new("kill").arg(format!("-{name}")).args(below).stderr(Stdio::null()).status()?;
         Ok(())
     }
 
@@ -148,18 +159,16 @@ impl Record {
     }
 
     fn is_gone_within(&self, limit: Duration) -> bool {
-        let began = Instant::now();
-        while self.is_alive() {
-            if began.elapsed() > limit {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        true
+        within(limit, || !self.is_alive())
     }
 
     /// Resident memory of the process and all below it; a page that several share counts once.
     pub(super) fn memory_kb(&self) -> u64 {
+        self.family().into_iter().filter_map(proportional_kb).sum()
+    }
+
+    /// The process and all below it.
+    fn family(&self) -> Vec<u32> {
         let processes: Vec<Process> = std::fs::read_dir("/proc")
             .into_iter()
             .flatten()
@@ -171,7 +180,7 @@ impl Record {
             family.extend(processes.iter().filter(|process| process.parent == parent).map(|process| process.pid));
             next += 1;
         }
-        family.into_iter().filter_map(proportional_kb).sum()
+        family
     }
 
     fn is(&self, process: &Process) -> bool {
@@ -214,6 +223,18 @@ impl Process {
             began: fields.get(19)?.parse().ok()?,
         })
     }
+}
+
+/// Waits until something is so.
+fn within(limit: Duration, is_so: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    while !is_so() {
+        if began.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 fn boot() -> String {

@@ -123,7 +123,7 @@ fn number(arguments: &[&str]) -> Result<u32> {
 }
 
 /// Ports that nobody listens on, all different.
-pub(super) fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let ports = u32::from(PORTS.end - PORTS.start);
     // Two task runners start to look at different places.
     let first = std::process::id().wrapping_mul(37) % ports;

@@ -2,7 +2,7 @@
 
 use super::place::{Place, User, free_ports};
 use super::{Prepared, first_word};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -69,6 +69,15 @@ pub(super) fn answers(port: u16) -> Option<String> {
     psql.arg(format!("postgres://alpes:alpes@127.0.0.1:{port}/alpes?connect_timeout=5"));
     psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", "SHOW server_version"]);
     first_word(psql)
+}
+
+/// What a statement answers on the database at `url`.
+pub(crate) fn says(url: &str, sql: &str) -> Result<String> {
+    let mut psql = Command::new(programs().context("looked for before")?.join("psql"));
+    psql.arg(url).args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--command", sql]);
+    let output = psql.output().context("psql cannot be started")?;
+    ensure!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The folder of the newest version's programs: Debian keeps them off the path.

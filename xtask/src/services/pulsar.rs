@@ -89,6 +89,13 @@ fn distribution() -> Result<PathBuf> {
     Ok(cache.join("alpes").join(format!("pulsar-{VERSION}")))
 }
 
+/// The broker's own client, which reads and writes topics.
+pub(crate) fn client() -> Result<Command> {
+    let mut client = Command::new(distribution()?.join("bin/pulsar-client"));
+    client.env("PULSAR_MEM", "-Xmx128m").env("PULSAR_GC", COLLECTOR).env("PULSAR_GC_LOG", " ");
+    Ok(client)
+}
+
 /// Fetches and unpacks the distribution beside its place, and moves it there whole.
 fn bring(distribution: &Path) -> Result<()> {
     let cache = distribution.parent().context("it lies in a cache")?;

@@ -147,7 +147,7 @@ impl MysqlConnection {
             client.query_drop(format!("SET SESSION TRANSACTION ISOLATION LEVEL {isolation}"))?;
             // A process that froze inside a transaction must not hold the log's head for ever.
             if mariadb && self.writes {
-                client.query_drop("SET idle_transaction_timeout = 5, max_statement_time = 60")?;
+                client.query_drop("SET idle_transaction_timeout = 2, max_statement_time = 60")?;
             } else if self.writes {
                 client.query_drop("SET wait_timeout = 5")?;
             }

@@ -164,7 +164,7 @@ impl PostgresConnection {
             )
             .map_err(|error| failure(&error))?;
         // A process that froze inside a transaction must not hold the log's head for ever: the server ends its session.
-        let (statement, idle) = if self.writes { ("60s", "5s") } else { ("600s", "600s") };
+        let (statement, idle) = if self.writes { ("60s", "2s") } else { ("600s", "600s") };
         client
             .batch_execute(&format!(
                 "SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = force_generic_plan; \
