@@ -161,7 +161,10 @@ mod tests {
         migrate(&connection, &[&[SECOND], &[FIRST]]).unwrap();
         assert_eq!(tables(&connection), ["a", "b", "migration"]);
         let mut done = Vec::new();
-        let each = |row: &crate::Row<'_>| Ok(done.push((row.int(0)?, row.int(1)?)));
+        let each = |row: &crate::Row<'_>| {
+            done.push((row.int(0)?, row.int(1)?));
+            Ok(())
+        };
         let sql = "SELECT number, statements FROM migration ORDER BY number";
         connection.query(sql, std::iter::empty(), each).unwrap();
         assert_eq!(done, [(1, 1), (2, 2)]);

@@ -120,6 +120,9 @@ impl Told {
     }
 }
 
+/// A loop: it goes on until it is told to stop.
+type Work = Box<dyn FnOnce(&Db, &AtomicBool) + Send>;
+
 /// The loops of one process, and the handle by which the API reaches them.
 pub(crate) struct Service {
     db: Arc<Db>,
@@ -143,7 +146,7 @@ impl Service {
         let (reactors, timers) = (load.roles.contains(&Role::Reactors), load.roles.contains(&Role::Timers));
         let api = load.roles.contains(&Role::Api);
         let mut threads = Vec::new();
-        let mut spawn = |name: &str, work: Box<dyn FnOnce(&Db, &AtomicBool) + Send>| -> anyhow::Result<()> {
+        let mut spawn = |name: &str, work: Work| -> anyhow::Result<()> {
             let (db, stop) = (db.clone(), stop.clone());
             let thread = std::thread::Builder::new().name(name.to_owned());
             threads.push(thread.spawn(move || work(&db, &stop))?);

@@ -1,5 +1,6 @@
 //! What only a server can get wrong: many processes, killed sessions, frozen ones. Run with `ALPES_TEST_DATABASE`, the URL
 //! of a server; without it there is nothing to prove here.
+#![expect(clippy::disallowed_methods, reason = "sessions are killed and processes freeze in real time")]
 
 use std::sync::atomic::AtomicI64;
 use std::time::Duration as Wall;

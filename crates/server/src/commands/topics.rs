@@ -36,7 +36,7 @@ pub(crate) fn run(common: &Common, command: &Command) -> anyhow::Result<()> {
     if common.json {
         return output::json(&topics);
     }
-    let mut table = Table::new(&["topic", "partitions", "schema", "MB", "backlogs"]);
+    let mut table = Table::new(&["topic", "partitions", "schema", "kB", "backlogs"]);
     for topic in topics {
         let backlogs: Vec<String> =
             topic.backlogs.iter().map(|(subscription, count)| format!("{subscription} {count}")).collect();
@@ -44,7 +44,7 @@ pub(crate) fn run(common: &Common, command: &Command) -> anyhow::Result<()> {
             topic.topic,
             if topic.exists { topic.partitions.to_string() } else { "missing".to_owned() },
             topic.schema_version.map_or_else(|| "none".to_owned(), |version| version.to_string()),
-            format!("{:.1}", f64::from(u32::try_from(topic.stored_bytes / 1_024).unwrap_or(u32::MAX)) / 1_024.0),
+            (topic.stored_bytes / 1_000).to_string(),
             backlogs.join(", "),
         ]);
     }
