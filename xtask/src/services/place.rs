@@ -47,7 +47,9 @@ impl Place {
         let home = base.join(name);
         let is_ours = home.join(MARK).is_file() || std::fs::remove_dir(&home).is_ok() || !home.exists();
         ensure!(is_ours, "{} is not a directory that cargo x services made", home.display());
-        for folder in [elsewhere(base, name), home] {
+        // The mark goes last: whoever is stopped in the middle can be followed by somebody who ends it.
+        let data = home.join("data");
+        for folder in [elsewhere(base, name), data, home] {
             if folder.exists() {
                 std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
             }
