@@ -38,13 +38,15 @@ pub struct Parked {
 /// Parks events; one that is parked already (or again) keeps its `since` and takes the new key and reason.
 pub fn park(tx: &mut Tx<'_>, consumer: &str, parked: &[Parking]) -> Result<()> {
     let now = tx.now();
-    let fresh: Vec<[Value<'_>; 5]> = parked
-        .iter()
+    // Within one slice an event may wait for one thing, go on, and wait for another: the last holds.
+    let last: BTreeMap<i64, &Parking> = parked.iter().map(|one| (one.position, one)).collect();
+    let fresh: Vec<[Value<'_>; 5]> = last
+        .values()
         .map(|p| [consumer.into(), p.position.into(), (&p.wait_key).into(), p.reason.into(), now.into()])
         .collect();
     tx.insert("parked", ["consumer", "position", "wait_key", "reason", "since"], &fresh, OnDuplicate::Ignore)?;
-    let again: Vec<[Value<'_>; 5]> = parked
-        .iter()
+    let again: Vec<[Value<'_>; 5]> = last
+        .values()
         .map(|p| [(&p.wait_key).into(), p.reason.into(), None::<i64>.into(), consumer.into(), p.position.into()])
         .collect();
     tx.update_many("parked", &["wait_key", "reason", "resumed_at"], &["consumer", "position"], &again)?;

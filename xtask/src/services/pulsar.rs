@@ -67,6 +67,8 @@ fn settings_for(port: u16, admin_port: u16) -> Vec<(&'static str, String)> {
         ("brokerDeleteInactiveTopicsEnabled", "false"),
         ("isSchemaValidationEnforced", "false"),
         ("isAllowAutoUpdateSchemaEnabled", "true"),
+        // There is one bookie: after a test made it stand still it must not be shunned for half an hour.
+        ("bookkeeperClientHealthCheckEnabled", "false"),
     ];
     let ports = [("brokerServicePort", port), ("webServicePort", admin_port)];
     let fixed = fixed.into_iter().map(|(name, value)| (name, value.to_owned()));

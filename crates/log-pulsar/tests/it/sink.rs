@@ -36,7 +36,7 @@ fn every_event_type_arrives_with_its_properties_key_and_schema() {
                 ("ce_id", event.id.to_string()),
                 ("ce_partitionkey", event.subject.clone()),
                 ("ce_sequence", event.position.to_string()),
-                ("ce_source", "/alpes".to_owned()),
+                ("ce_source", "alpes".to_owned()),
                 ("ce_specversion", "1.0".to_owned()),
                 ("ce_subject", event.subject.clone()),
                 ("ce_time", event.time.to_string()),

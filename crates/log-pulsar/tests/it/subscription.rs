@@ -417,18 +417,21 @@ fn a_killed_broker_is_a_fault_and_after_its_restart_everything_arrives_in_order(
     topics::setup(&broker.options).unwrap();
     let events: Vec<_> = (0..20_000_i32).map(|n| suspended(n.into(), u8::try_from(n % 11).unwrap(), "fine")).collect();
     let mut sink = PulsarSink::new(broker.options.clone()).unwrap();
-    let killer = std::thread::spawn(|| {
-        std::thread::sleep(Duration::from_millis(1_500));
-        Broker::control("stop");
-        std::thread::sleep(Duration::from_millis(500));
-        Broker::control("start");
-    });
+    // Killed when a quarter is through, however fast that is, and away before the next slice is sent.
+    let mut restart = None;
     let db = database();
     let mut subscription = subscribe(&broker, "enduring", partners(&broker.options));
     let mut faults = 0;
     let mut done = 0;
     while done < events.len() {
         let slice = &events[done..events.len().min(done + 512)];
+        if done >= events.len() / 4 && restart.is_none() {
+            Broker::control("stop");
+            restart = Some(std::thread::spawn(|| {
+                std::thread::sleep(Duration::from_millis(500));
+                Broker::control("start");
+            }));
+        }
         match sink.deliver(slice) {
             Ok(()) => done += slice.len(),
             Err(fault) => {
@@ -441,7 +444,7 @@ fn a_killed_broker_is_a_fault_and_after_its_restart_everything_arrives_in_order(
             println!("{fault}");
         }
     }
-    killer.join().unwrap();
+    restart.expect("a quarter was through").join().unwrap();
     assert!(faults > 0, "the broker was killed in the middle");
     until(&mut subscription, |messages| once(&db, messages), || effects(&db).len() == events.len());
     in_order(&events, &effects(&db));
