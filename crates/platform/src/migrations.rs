@@ -108,7 +108,19 @@ impl<'c> Alone<'c> {
         match connection.dialect() {
             Dialect::Sqlite => {}
             Dialect::Postgres => connection.batch("SELECT pg_advisory_lock(7218539241)")?,
-            Dialect::Mariadb | Dialect::Mysql => connection.batch("SELECT GET_LOCK('alpes_migration', 60)")?,
+            Dialect::Mariadb | Dialect::Mysql => {
+                // It answers 0 when the time is up, not an error.
+                let mut is_mine = false;
+                let sql = "SELECT CAST(GET_LOCK('alpes_migration', 60) AS BIGINT)";
+                connection.query(sql, std::iter::empty(), |row| {
+                    is_mine = row.int(0)? == 1;
+                    Ok(())
+                })?;
+                if !is_mine {
+                    let detail = "another process has been changing the tables for a minute; try again when it is done";
+                    return Err(Fault::new(&kernel::problems::UNAVAILABLE, detail));
+                }
+            }
         }
         Ok(Self(connection))
     }

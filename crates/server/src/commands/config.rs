@@ -45,9 +45,12 @@ pub(crate) fn settings(environment: impl Fn(&str) -> Option<String>) -> Vec<Sett
             let Some(variable) = argument.get_env().and_then(|name| name.to_str()) else { continue };
             let default =
                 argument.get_default_values().iter().filter_map(|value| value.to_str()).collect::<Vec<_>>().join(",");
-            // A URL may hold a password: what is shown is where it leads.
+            // What may hold a password or token is not shown; of the database, where it leads.
             let found = environment(variable).map(|value| match variable {
-                "ALPES_DATABASE" => Location::parse(&value, Path::new(".")).map_or(value, |place| place.to_string()),
+                "ALPES_DATABASE" => {
+                    Location::parse(&value, Path::new(".")).map_or_else(|_| hidden(), |it| it.to_string())
+                }
+                _ if argument.is_hide_env_values_set() => hidden(),
                 _ => value,
             });
             settings.push(Setting {
@@ -64,6 +67,10 @@ pub(crate) fn settings(environment: impl Fn(&str) -> Option<String>) -> Vec<Sett
     settings
 }
 
+fn hidden() -> String {
+    "(hidden)".to_owned()
+}
+
 /// docs/config.md.
 pub(crate) fn page() -> String {
     let mut page = String::from(
@@ -75,4 +82,22 @@ pub(crate) fn page() -> String {
         page += &format!("| `{command}` | `{flag}` | `{environment}` | `{default}` | {meaning} |\n");
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_and_no_token_is_shown() {
+        for database in ["postgres://me:secret@db.example/alpes", "oracle://me:secret@db.example"] {
+            let settings = settings(|name| match name {
+                "ALPES_DATABASE" => Some(database.to_owned()),
+                "ALPES_PULSAR_TOKEN" => Some("secret".to_owned()),
+                _ => None,
+            });
+            assert!(settings.iter().any(|setting| setting.environment == "ALPES_PULSAR_TOKEN"));
+            assert!(settings.iter().all(|setting| !setting.value.contains("secret")), "{database}");
+        }
+    }
 }
