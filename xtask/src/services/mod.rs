@@ -91,7 +91,7 @@ pub(crate) fn make(root: &Path, service: Service, fault: Fault) -> Result<()> {
     match fault {
         Fault::Stop => record.kill(),
         Fault::Start if record.is_alive() => Ok(()),
-        Fault::Start => answering(&base, service, record.spawn_again(&base, service.name())?).map(|_| ()),
+        Fault::Start => start_again(&base, service, &record),
         Fault::Pause => record.signal_all("STOP"),
         Fault::Resume => record.signal_all("CONT"),
     }
@@ -219,6 +219,18 @@ fn start(root: &Path, base: &Path, service: Service) -> Result<Record> {
     let log = Place::fresh(base, service.name())?.log;
     let prepared = service.prepare(root, base).with_context(|| format!("{}; see {}", service.name(), log.display()))?;
     Record::spawn(base, service.name(), prepared)
+}
+
+/// Starts a service that was killed, over its data.
+fn start_again(base: &Path, service: Service, killed: &Record) -> Result<()> {
+    let log = Place::of(base, service.name()).log;
+    let before = std::fs::metadata(&log)?.len();
+    let mut record = killed.spawn_again(base, service.name())?;
+    if service == Service::Pulsar && pulsar::is_beside_itself(&log, before, || record.is_alive())? {
+        record.stop(service.farewell())?;
+        record = killed.spawn_again(base, service.name())?;
+    }
+    answering(base, service, record).map(|_| ())
 }
 
 /// Waits for the first answer, and notes the version that it tells. What does not answer is ended, and its log is left.

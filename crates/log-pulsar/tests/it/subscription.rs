@@ -417,8 +417,9 @@ fn a_killed_broker_is_a_fault_and_after_its_restart_everything_arrives_in_order(
     topics::setup(&broker.options).unwrap();
     let events: Vec<_> = (0..20_000_i32).map(|n| suspended(n.into(), u8::try_from(n % 11).unwrap(), "fine")).collect();
     let mut sink = PulsarSink::new(broker.options.clone()).unwrap();
-    // Killed when a quarter is through, however fast that is, and away before the next slice is sent.
-    let mut restart = None;
+    // Killed when a quarter is through, however fast that is; it comes back after the sink has given up once, which it does
+    // not before ten seconds.
+    let (mut restart, mut gave_up) = (None, None);
     let db = database();
     let mut subscription = subscribe(&broker, "enduring", partners(&broker.options));
     let mut faults = 0;
@@ -427,8 +428,10 @@ fn a_killed_broker_is_a_fault_and_after_its_restart_everything_arrives_in_order(
         let slice = &events[done..events.len().min(done + 512)];
         if done >= events.len() / 4 && restart.is_none() {
             Broker::control("stop");
-            restart = Some(std::thread::spawn(|| {
-                std::thread::sleep(Duration::from_millis(500));
+            let (given_up, waits) = std::sync::mpsc::channel();
+            gave_up = Some(given_up);
+            restart = Some(std::thread::spawn(move || {
+                waits.recv().unwrap();
                 Broker::control("start");
             }));
         }
@@ -437,6 +440,9 @@ fn a_killed_broker_is_a_fault_and_after_its_restart_everything_arrives_in_order(
             Err(fault) => {
                 faults += 1;
                 assert_eq!(fault.code(), "broker_unavailable", "{fault}");
+                if let Some(given_up) = gave_up.take() {
+                    given_up.send(()).unwrap();
+                }
                 std::thread::sleep(Duration::from_millis(500));
             }
         }
