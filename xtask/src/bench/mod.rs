@@ -4,10 +4,12 @@
 #![expect(clippy::float_arithmetic, reason = "rates and ratios; no money here")]
 
 mod bare;
+mod broker;
 mod environment;
 mod figures;
 mod footprint;
 mod gates;
+mod head;
 mod intake;
 mod reactions;
 mod report;
@@ -56,13 +58,20 @@ enum Choice {
 struct Suite {
     measurements: &'static [Measurement],
     figures: &'static [Figure],
-    /// The document's name in `docs/`, without its ending.
+    /// The document's heading.
+    title: &'static str,
+    /// The file's name in `docs/`, without its ending.
     document: &'static str,
     rules: &'static str,
 }
 
-const SINGLE: Suite =
-    Suite { measurements: MEASUREMENTS, figures: figures::FIGURES, document: "benchmarks", rules: report::RULES };
+const SINGLE: Suite = Suite {
+    measurements: MEASUREMENTS,
+    figures: figures::FIGURES,
+    title: "Benchmarks",
+    document: "benchmarks",
+    rules: report::RULES,
+};
 
 /// What a measurement works with.
 struct Context {

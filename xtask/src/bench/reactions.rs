@@ -9,6 +9,7 @@ use crate::load::histogram::Histogram;
 use crate::load::meter::microseconds;
 use crate::load::server::Start;
 use crate::load::{Traffic, open};
+use crate::services;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use std::sync::mpsc;
@@ -63,10 +64,18 @@ pub(super) fn caught_up(context: &Context, load: &Load) -> Result<Readings> {
     running.stop()?;
     others.into_iter().try_for_each(crate::load::server::Running::stop)?;
     alpes.verify().context("after the reactions")?;
+    let bytes = match &alpes.database {
+        Some(url) if url.starts_with("postgres") => {
+            services::postgres_says(url, "SELECT pg_database_size(current_database())")?.trim().parse()?
+        }
+        _ => alpes.size()?,
+    };
     let rate = |time: Duration| count as f64 / time.as_secs_f64();
     Ok(Readings {
         values: vec![("reactions", rate(main_done.unwrap_or(all_done))), ("reactions-all", rate(all_done))],
-        raw: json!({"conversions": count, "recorded_per_second": recorded, "course": course}),
+        raw: json!({
+            "conversions": count, "bytes": bytes, "recorded_per_second": recorded, "course": course,
+        }),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::figures::{Better, Figure, fact, goal};
 use super::reactions::{Load, caught_up, readable_at};
-use super::{Context, Measurement, Readings, Suite, intake};
+use super::{Context, Measurement, Readings, Suite, broker, head, intake};
 use crate::process::{root, run};
 use crate::services::{self, Service};
 use anyhow::{Context as _, Result, ensure};
@@ -66,7 +66,9 @@ fn over(context: &Context, service: Service) -> Result<Context> {
 }
 
 pub(super) const SUITE: Suite =
-    Suite { measurements: MEASUREMENTS, figures: FIGURES, document: "benchmarks-scale", rules: RULES };
+    Suite { measurements: MEASUREMENTS, figures: FIGURES, title: TITLE, document: "benchmarks-scale", rules: RULES };
+
+const TITLE: &str = "Benchmarks on server databases";
 
 const MEASUREMENTS: &[Measurement] = &[
     Measurement { name: "postgres-single", repetitions: 3, timed: false, run: postgres_single },
@@ -74,7 +76,9 @@ const MEASUREMENTS: &[Measurement] = &[
     Measurement { name: "mariadb-single", repetitions: 3, timed: false, run: mariadb_single },
     Measurement { name: "postgres-reactions", repetitions: 3, timed: false, run: postgres_reactions },
     Measurement { name: "postgres-readable", repetitions: 3, timed: false, run: postgres_readable },
+    Measurement { name: "postgres-broker", repetitions: 3, timed: false, run: postgres_broker },
     Measurement { name: "reactors", repetitions: 3, timed: false, run: reactors },
+    Measurement { name: "log-head", repetitions: 3, timed: false, run: log_head },
 ];
 
 #[rustfmt::skip]
@@ -88,11 +92,26 @@ const FIGURES: &[Figure] = &[
     fact("mariadb-single-alone", "mariadb-single", "… reactions off", "/s", Higher),
     goal("postgres-reactions", "postgres-reactions", "PostgreSQL: event → attributed → commission + postings + events", "conversions/s", Higher, (4_000.0, 8_000.0)),
     goal("hot-partner", "postgres-reactions", "… half of all events on one partner, against the even load", "x", Higher, (0.8, 1.0)),
+    fact("postgres-disk", "postgres-reactions", "… the database per conversion, all told", "kB", Lower),
     goal("postgres-readable-p99", "postgres-readable", "PostgreSQL: 2xx → commission readable, 500/s: p99", "ms", Lower, (100.0, 60.0)),
     fact("postgres-readable-p50", "postgres-readable", "… p50", "ms", Lower),
+    goal("broker-p99", "postgres-broker", "PostgreSQL: 2xx → event received from Pulsar, 500/s: p99", "ms", Lower, (150.0, 80.0)),
+    fact("broker-p50", "postgres-broker", "… p50", "ms", Lower),
     fact("reactors-1", "reactors", "one process that reacts", "conversions/s", Higher),
     goal("reactors-2", "reactors", "… two, against one", "x", Higher, (1.0, 1.0)),
     goal("reactors-4", "reactors", "… four, against one", "x", Higher, (1.0, 1.0)),
+    fact("head-1-1", "log-head", "appending to the log by pgbench, one writer, one event per transaction: positions in the order of commits", "events/s", Higher),
+    fact("sequence-1-1", "log-head", "… the same from a sequence, in no order", "events/s", Higher),
+    fact("head-4-1", "log-head", "… 4 writers, one event per transaction: positions in the order of commits", "events/s", Higher),
+    fact("sequence-4-1", "log-head", "… the same from a sequence, in no order", "events/s", Higher),
+    fact("head-8-1", "log-head", "… 8 writers, one event per transaction: positions in the order of commits", "events/s", Higher),
+    fact("sequence-8-1", "log-head", "… the same from a sequence, in no order", "events/s", Higher),
+    fact("head-1-64", "log-head", "… one writer, 64 events per transaction: positions in the order of commits", "events/s", Higher),
+    fact("sequence-1-64", "log-head", "… the same from a sequence, in no order", "events/s", Higher),
+    fact("head-4-64", "log-head", "… 4 writers, 64 events per transaction: positions in the order of commits", "events/s", Higher),
+    fact("sequence-4-64", "log-head", "… the same from a sequence, in no order", "events/s", Higher),
+    fact("head-8-64", "log-head", "… 8 writers, 64 events per transaction: positions in the order of commits", "events/s", Higher),
+    fact("sequence-8-64", "log-head", "… the same from a sequence, in no order", "events/s", Higher),
 ];
 
 fn value(readings: &Readings, name: &str) -> Result<f64> {
@@ -139,7 +158,11 @@ fn postgres_reactions(context: &Context) -> Result<Readings> {
     let (even, hot) = intake::in_turn(context, || run(false), || run(true))?;
     let rates = (value(&even, "reactions")?, value(&hot, "reactions")?);
     Ok(Readings {
-        values: vec![("postgres-reactions", rates.0), ("hot-partner", rates.1 / rates.0)],
+        values: vec![
+            ("postgres-reactions", rates.0),
+            ("hot-partner", rates.1 / rates.0),
+            ("postgres-disk", even.raw["bytes"].as_f64().context("no size")? / 1_000.0 / count(context) as f64),
+        ],
         raw: json!({"even": even.raw, "hot": hot.raw}),
     })
 }
@@ -151,6 +174,14 @@ fn postgres_readable(context: &Context) -> Result<Readings> {
         ("postgres-readable-p99", value(&found, "readable-p99")?),
     ];
     Ok(Readings { values, raw: found.raw })
+}
+
+fn postgres_broker(context: &Context) -> Result<Readings> {
+    broker::received_at(&over(context, Service::Postgres)?, 500)
+}
+
+fn log_head(context: &Context) -> Result<Readings> {
+    head::cost(&over(context, Service::Postgres)?)
 }
 
 fn reactors(context: &Context) -> Result<Readings> {
