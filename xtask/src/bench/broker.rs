@@ -11,7 +11,7 @@ use crate::process::{cargo, must_run, root};
 use crate::services::{self, Service};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -44,7 +44,7 @@ pub(super) fn received_at(context: &Context, rate: u64) -> Result<Readings> {
     };
     let conversions = Conversions::new(&scene, "broker", 1, 0, 1 << 39);
     let from = micros() + context.warm_up().as_micros();
-    let run = open::run(&plan, Answered { conversions, answers: HashMap::new() })?;
+    let run = open::run(&plan, Answered { conversions, answers: BTreeMap::new() })?;
     all_accepted(&run.meter)?;
     let arrivals = arrivals(&lines, run.traffic.answers.len())?;
     drop(receiver.stdin.take());
@@ -68,7 +68,7 @@ pub(super) fn received_at(context: &Context, rate: u64) -> Result<Readings> {
 
 /// The broker's URLs.
 fn start() -> Result<[String; 2]> {
-    let variables: HashMap<_, _> = services::ensure(&root()?, &[Service::Pulsar])?.into_iter().collect();
+    let variables: BTreeMap<_, _> = services::ensure(&root()?, &[Service::Pulsar])?.into_iter().collect();
     let value = |name: &str| variables.get(name).cloned().with_context(|| format!("the broker has no {name}"));
     Ok([value("ALPES_TEST_PULSAR")?, value("ALPES_TEST_PULSAR_ADMIN")?])
 }
@@ -90,8 +90,8 @@ fn lines(receiver: &mut Child) -> Result<mpsc::Receiver<String>> {
 }
 
 /// When each of so many conversions arrived first.
-fn arrivals(lines: &mpsc::Receiver<String>, count: usize) -> Result<HashMap<String, u128>> {
-    let mut arrivals = HashMap::new();
+fn arrivals(lines: &mpsc::Receiver<String>, count: usize) -> Result<BTreeMap<String, u128>> {
+    let mut arrivals = BTreeMap::new();
     while arrivals.len() < count {
         let line = lines.recv_timeout(Duration::from_secs(30));
         let line = line.with_context(|| format!("{} of {count} conversions are on the broker", arrivals.len()))?;
@@ -105,7 +105,7 @@ fn arrivals(lines: &mpsc::Receiver<String>, count: usize) -> Result<HashMap<Stri
 /// Notes when each conversion was answered.
 struct Answered {
     conversions: Conversions,
-    answers: HashMap<String, u128>,
+    answers: BTreeMap<String, u128>,
 }
 
 impl Traffic for Answered {

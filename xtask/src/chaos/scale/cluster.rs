@@ -1,6 +1,7 @@
 //! One installation as several processes over one database: two that answer, two that react and look at the time, one
 //! that takes the log to a file and, where a broker runs, one that takes it there.
 
+use super::wires::Wires;
 use crate::load::control::Control;
 use crate::load::loopback;
 use crate::load::server::{Alpes, Running, Start, signal};
@@ -8,6 +9,7 @@ use crate::services::{self, Service};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -82,6 +84,8 @@ pub(super) struct Cluster {
     /// Where the relay writes.
     pub(super) lines: PathBuf,
     pub(super) broker: Option<Broker>,
+    /// Where partitions can be made.
+    pub(super) wires: Option<Wires>,
 }
 
 impl Cluster {
@@ -119,8 +123,22 @@ impl Cluster {
             let (status, said) = alpes.command(&words)?;
             ensure!(status.success(), "alpes topics setup: {said}");
         }
-        let members = members(&alpes, place, &lines, broker.as_ref(), arguments)?;
-        let mut cluster = Self { root: root.to_owned(), alpes, key, members, beside, database, lines, broker };
+        let wires = Wires::lay();
+        if let Err(error) = &wires {
+            ensure!(std::env::var_os("CI").is_none(), "partitions cannot be made, and CI is set: {error:#}");
+            println!("NOT RUN: partitions: {error:#}");
+        }
+        let wires = wires.ok();
+        let mut members = members(&alpes, place, &lines, broker.as_ref(), arguments)?;
+        if wires.is_some() {
+            open_to_all(&[&alpes.data, place])?;
+            std::fs::File::create(&lines)?;
+            open_to_all(&[&lines])?;
+            for (member, number) in members.iter_mut().zip(0..) {
+                member.start.wrapper = Wires::wrapper(number);
+            }
+        }
+        let mut cluster = Self { root: root.to_owned(), alpes, key, members, beside, database, lines, broker, wires };
         for name in cluster.always() {
             cluster.start(name)?;
         }
@@ -262,6 +280,32 @@ impl Cluster {
         services::make(&self.root, service, fault)
     }
 
+    /// Cuts the wires between a process and a service, until [`Self::mend`].
+    pub(super) fn cut(&self, name: &str, service: Service) -> Result<()> {
+        let url = match (service, &self.broker) {
+            (Service::Pulsar, Some(broker)) => &broker.url,
+            _ => &self.beside,
+        };
+        let port =
+            url.split('/').nth(2).and_then(|host| host.rsplit(':').next()).context("a URL with a port")?.parse()?;
+        let number = self.members.iter().position(|member| member.name == name).context("a name of this file")?;
+        self.wires.as_ref().context("no partitions here")?.cut(u32::try_from(number)?, port)
+    }
+
+    pub(super) fn mend(&self) -> Result<()> {
+        self.wires.as_ref().map_or(Ok(()), Wires::mend)
+    }
+
+    /// How many connections the database takes; with none its sessions are ended too.
+    pub(super) fn limit_connections(&self, limit: i32) -> Result<()> {
+        let sql = format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", self.database);
+        services::postgres_says(&self.beside, &sql)?;
+        if limit == 0 {
+            self.end_sessions()?;
+        }
+        Ok(())
+    }
+
     /// Ends every session on the installation's database.
     pub(super) fn end_sessions(&self) -> Result<u64> {
         let sql = format!(
@@ -279,6 +323,15 @@ impl Cluster {
         services::postgres_says(&self.beside, &format!("DROP DATABASE {}", self.database))?;
         Ok(())
     }
+}
+
+/// Lets whoever runs a process write there.
+fn open_to_all(places: &[&Path]) -> Result<()> {
+    for place in places {
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o777))
+            .with_context(|| format!("opening {}", place.display()))?;
+    }
+    Ok(())
 }
 
 fn members(

@@ -1,6 +1,6 @@
 //! The faults: what is done to the installation while the load goes on, and what is measured meanwhile.
 
-use super::cluster::{Cluster, REACTORS, RELAY, SERVERS, STANDBY};
+use super::cluster::{BROKER_RELAY, Cluster, REACTORS, RELAY, SERVERS, STANDBY};
 use crate::services::{Fault as Of, Service};
 use anyhow::{Context as _, Result, ensure};
 use std::time::{Duration, Instant};
@@ -23,6 +23,16 @@ pub(crate) enum Fault {
     Roll,
     /// The broker is killed and comes back after so long.
     KillBroker(Duration),
+    /// The database takes no connection for so long, and has ended those that there were.
+    NoConnections(Duration),
+    /// Nothing gets through between one api and the database for so long.
+    CutServer(Duration),
+    /// … between the reactors that work and the database.
+    CutReactors(Duration),
+    /// … between the relay and the database.
+    CutRelay(Duration),
+    /// … between what takes events to the broker and the broker.
+    CutBroker(Duration),
 }
 
 impl std::fmt::Display for Fault {
@@ -39,6 +49,11 @@ impl std::fmt::Display for Fault {
             Self::FreezeRelay(time) => seconds("relay frozen for", time),
             Self::Roll => "rolling restart of all".to_owned(),
             Self::KillBroker(time) => seconds("broker killed, away for", time),
+            Self::NoConnections(time) => seconds("no connection to be had for", time),
+            Self::CutServer(time) => seconds("api cut off the database for", time),
+            Self::CutReactors(time) => seconds("reactors cut off it for", time),
+            Self::CutRelay(time) => seconds("relay cut off it for", time),
+            Self::CutBroker(time) => seconds("relay cut off the broker for", time),
         })
     }
 }
@@ -63,7 +78,29 @@ const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(60);
 impl Fault {
     /// Whether requests may be refused with 503 while it lasts, beyond what one server alone refuses.
     pub(super) const fn stops_writing(self) -> bool {
-        matches!(self, Self::KillDatabase(_) | Self::FreezeDatabase(_) | Self::EndSessions(_))
+        matches!(
+            self,
+            Self::KillDatabase(_)
+                | Self::FreezeDatabase(_)
+                | Self::EndSessions(_)
+                | Self::NoConnections(_)
+                | Self::CutServer(_)
+                | Self::CutReactors(_)
+        )
+    }
+
+    /// How soon every server must write again once everything is there: a connection that was cut off is found again by
+    /// TCP's next repetition, which comes after as long again.
+    pub(super) fn back_within(self) -> Duration {
+        match self {
+            Self::CutServer(time) => Duration::from_secs(2) + time,
+            _ => Duration::from_secs(2),
+        }
+    }
+
+    /// Whether it needs partitions.
+    const fn is_cut(self) -> bool {
+        matches!(self, Self::CutServer(_) | Self::CutReactors(_) | Self::CutRelay(_) | Self::CutBroker(_))
     }
 
     /// Makes the fault, heals it and measures.
@@ -89,18 +126,8 @@ impl Fault {
                 let takeover = cluster.taken_over(&before, moment, TAKEOVER_WITHIN)?;
                 healed(cluster, Some(takeover))
             }
-            Self::KillDatabase(time) => {
-                cluster.fault(Service::Postgres, Of::Stop)?;
-                std::thread::sleep(time);
-                cluster.fault(Service::Postgres, Of::Start)?;
-                healed(cluster, None)
-            }
-            Self::FreezeDatabase(time) => {
-                cluster.fault(Service::Postgres, Of::Pause)?;
-                std::thread::sleep(time);
-                cluster.fault(Service::Postgres, Of::Resume)?;
-                healed(cluster, None)
-            }
+            Self::KillDatabase(time) => outage(cluster, Service::Postgres, [Of::Stop, Of::Start], time),
+            Self::FreezeDatabase(time) => outage(cluster, Service::Postgres, [Of::Pause, Of::Resume], time),
             Self::EndSessions(time) => {
                 end_sessions(cluster, time)?;
                 healed(cluster, None)
@@ -123,14 +150,49 @@ impl Fault {
                 }
                 healed(cluster, None)
             }
-            Self::KillBroker(time) => {
-                cluster.fault(Service::Pulsar, Of::Stop)?;
+            Self::KillBroker(time) => outage(cluster, Service::Pulsar, [Of::Stop, Of::Start], time),
+            Self::NoConnections(time) => {
+                cluster.limit_connections(0)?;
                 std::thread::sleep(time);
-                cluster.fault(Service::Pulsar, Of::Start)?;
+                cluster.limit_connections(-1)?;
                 healed(cluster, None)
             }
+            Self::CutServer(time) => {
+                let measured = cut(cluster, SERVERS[1], Service::Postgres, time);
+                std::thread::sleep(self.back_within());
+                measured
+            }
+            Self::CutReactors(time) => cut_reactors(cluster, time),
+            Self::CutRelay(time) => cut(cluster, RELAY, Service::Postgres, time),
+            Self::CutBroker(time) => cut(cluster, BROKER_RELAY, Service::Pulsar, time),
         }
     }
+}
+
+/// A service is away or stands still for a time.
+fn outage(cluster: &Cluster, service: Service, [begin, end]: [Of; 2], time: Duration) -> Result<Measured> {
+    cluster.fault(service, begin)?;
+    std::thread::sleep(time);
+    cluster.fault(service, end)?;
+    healed(cluster, None)
+}
+
+fn cut(cluster: &Cluster, name: &str, service: Service, time: Duration) -> Result<Measured> {
+    cluster.cut(name, service)?;
+    std::thread::sleep(time);
+    cluster.mend()?;
+    healed(cluster, None)
+}
+
+fn cut_reactors(cluster: &mut Cluster, time: Duration) -> Result<Measured> {
+    let victim = working(cluster)?;
+    let before = cluster.duties(victim)?;
+    let moment = Instant::now();
+    cluster.cut(victim, Service::Postgres)?;
+    let takeover = cluster.taken_over(&before, moment, time.max(TAKEOVER_FROM_FROZEN_WITHIN));
+    std::thread::sleep(time.saturating_sub(moment.elapsed()));
+    cluster.mend()?;
+    healed(cluster, Some(takeover?))
 }
 
 fn healed(cluster: &Cluster, takeover: Option<Duration>) -> Result<Measured> {
@@ -198,7 +260,7 @@ fn end_sessions(cluster: &Cluster, time: Duration) -> Result<()> {
 }
 
 /// The whole programme: with short or with long outages.
-pub(super) fn programme(long: bool, with_broker: bool) -> Vec<Fault> {
+pub(super) fn programme(long: bool, cluster: &Cluster) -> Vec<Fault> {
     let seconds = |short: u64, longer: u64| Duration::from_secs(if long { longer } else { short });
     let mut faults = vec![
         Fault::KillServer,
@@ -210,10 +272,15 @@ pub(super) fn programme(long: bool, with_broker: bool) -> Vec<Fault> {
         Fault::EndSessions(seconds(10, 60)),
         Fault::FreezeReactors(seconds(8, 30)),
         Fault::FreezeRelay(seconds(8, 30)),
+        Fault::NoConnections(seconds(4, 20)),
+        Fault::CutServer(seconds(4, 20)),
+        Fault::CutReactors(seconds(8, 30)),
+        Fault::CutRelay(seconds(4, 20)),
         Fault::Roll,
     ];
-    if with_broker {
-        faults.push(Fault::KillBroker(seconds(2, 60)));
+    if cluster.broker.is_some() {
+        faults.extend([Fault::CutBroker(seconds(4, 20)), Fault::KillBroker(seconds(2, 60))]);
     }
+    faults.retain(|fault| cluster.wires.is_some() || !fault.is_cut());
     faults
 }

@@ -7,6 +7,7 @@ mod faults;
 mod lines;
 pub(crate) mod soak;
 mod topics;
+mod wires;
 
 use super::client::Client;
 use super::journal::Journal;
@@ -30,8 +31,6 @@ const RATE_OF_SHORT: u32 = 60;
 const CONNECTIONS: u32 = 48;
 /// Load before a fault and after it.
 const AROUND: Duration = Duration::from_millis(1_500);
-/// How soon every server must write again once everything is there.
-const BACK_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the programme and prints a line per fault.
 ///
@@ -47,7 +46,7 @@ pub(super) fn run(root: &Path, binary: &Path, place: &Path, args: &super::Args) 
     let wanted = |fault: &Fault| {
         args.fault.is_empty() || args.fault.iter().any(|words| fault.to_string().contains(words.as_str()))
     };
-    let programme = faults::programme(args.long, world.cluster.broker.is_some());
+    let programme = faults::programme(args.long, &world.cluster);
     for fault in programme.into_iter().filter(wanted) {
         let line;
         (world, line) = world.round(fault, rate).with_context(|| format!("{fault}, seed {seed}"))?;
@@ -222,7 +221,10 @@ impl Line {
         say(self.errors > 0, format!("{} requests failed although they were repeated", self.errors));
         let bare = outcome.without_retry_after;
         say(bare > 0, format!("{bare} refusals without Retry-After"));
-        say(self.back.is_none_or(|back| back > BACK_WITHIN), format!("writing again only after {:?}", self.back));
+        say(
+            self.back.is_none_or(|back| back > self.fault.back_within()),
+            format!("writing again only after {:?}", self.back),
+        );
         let refused = outcome.repeats.keys().any(|reason| matches!(reason, Reason::Status(_)));
         say(refused && !self.fault.stops_writing(), format!("requests were refused: {}", self.repeats));
         let served = matches!(self.fault, Fault::KillDatabase(_)) && !refused;

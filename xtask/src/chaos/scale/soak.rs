@@ -3,7 +3,7 @@
 
 use super::cluster::Cluster;
 use super::faults::{self, Fault};
-use super::{BACK_WITHIN, RATE, World};
+use super::{RATE, World};
 use crate::load::random::Random;
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let binary = crate::docs::alpes(&root)?;
     let mut world = World::create(&root, &binary, &root.join("target/chaos/soak"), args.seed)?;
     let mut random = Random::new(args.seed);
-    let programme = faults::programme(false, world.cluster.broker.is_some());
+    let programme = faults::programme(false, &world.cluster);
     let (mut sums, mut memory) = (Sums::default(), Memory::default());
     let mut wrong = Vec::new();
     println!("{} requests/s for {} minutes, seed {}\n{}", RATE / 2, args.minutes, args.seed, super::Line::HEADINGS);
@@ -72,7 +72,7 @@ impl World {
         sums.under_load += began.elapsed();
         if outcome.late + outcome.not_sent + line.errors > 0 {
             sums.failures += 1;
-            sums.recovering += line.back.unwrap_or(BACK_WITHIN);
+            sums.recovering += line.back.unwrap_or(fault.back_within());
         }
         memory.sample(&mut world.cluster)?;
         Ok((world, line))
