@@ -181,12 +181,12 @@ fn reads_went_on(reads: &[(Instant, Result<u16>)], since: Instant) -> Result<()>
 }
 
 /// A small file system in memory; unmounted when dropped.
-struct Tmpfs {
-    path: PathBuf,
+pub(super) struct Tmpfs {
+    pub(super) path: PathBuf,
 }
 
 impl Tmpfs {
-    fn mount(path: &Path, size: &str) -> Result<Self> {
+    pub(super) fn mount(path: &Path, size: &str) -> Result<Self> {
         std::fs::create_dir_all(path)?;
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(path);

@@ -37,15 +37,16 @@ pub(crate) struct Args {
     /// Only these crash points (repeatable), and no random kills.
     #[arg(long, value_name = "NAME")]
     point: Vec<String>,
-    /// Instead: syncs that fail (needs strace) and a full disk (needs root for a small tmpfs).
+    /// Instead: syncs that fail (needs strace) and a full disk (needs root for a small tmpfs); with --scale: a full disk of
+    /// the database's.
     #[arg(long, conflicts_with_all = ["point", "overload"])]
     disk: bool,
     /// Instead: twice the load that can be served.
     #[arg(long, conflicts_with = "point")]
     overload: bool,
-    /// Instead: several processes over one PostgreSQL, and Pulsar where it can run. Each of them is killed, frozen and
-    /// restarted under load. Networks that divide and disks that are full are not covered.
-    #[arg(long, conflicts_with_all = ["point", "overload", "disk"])]
+    /// Instead: several processes over one PostgreSQL, and Pulsar where it can run. Each of them is killed, frozen, cut off
+    /// (needs root and nft) and restarted under load.
+    #[arg(long, conflicts_with_all = ["point", "overload"])]
     scale: bool,
     /// With --scale: outages as long as in real life, in about ten minutes instead of four.
     #[arg(long, requires = "scale")]
@@ -78,11 +79,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.overload {
         return overload::run(&binary, &place);
     }
-    if args.disk {
-        return disk::run(&binary, &place, args.seed);
-    }
     if args.scale {
         return scale::run(&root, &binary, &place, args);
+    }
+    if args.disk {
+        return disk::run(&binary, &place, args.seed);
     }
     let deaths = plan(args, &crash_points(&binary)?);
     println!("seed {}; {} rounds of load, death, restart and comparison", args.seed, deaths.len());

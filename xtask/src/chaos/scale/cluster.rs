@@ -86,6 +86,8 @@ pub(super) struct Cluster {
     pub(super) broker: Option<Broker>,
     /// Where partitions can be made.
     pub(super) wires: Option<Wires>,
+    /// The small file system that the database lies on, if it does.
+    pub(super) disk: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -93,8 +95,14 @@ impl Cluster {
     ///
     /// # Errors
     /// When a service or a process does not start.
-    pub(super) fn create(root: &Path, binary: &Path, place: &Path, arguments: &[&str]) -> Result<Self> {
-        let with_broker = services::missing(root, Service::Pulsar).is_none();
+    pub(super) fn create(
+        root: &Path,
+        binary: &Path,
+        place: &Path,
+        arguments: &[&str],
+        wants_broker: bool,
+    ) -> Result<Self> {
+        let with_broker = wants_broker && services::missing(root, Service::Pulsar).is_none();
         let wanted = [Service::Postgres, Service::Pulsar];
         let variables = services::ensure(root, &wanted[..if with_broker { 2 } else { 1 }])?;
         let variable = |name: &str| {
@@ -114,7 +122,9 @@ impl Cluster {
             let (url, admin) = (variable("ALPES_TEST_PULSAR")?, variable("ALPES_TEST_PULSAR_ADMIN")?);
             Some(Broker { url, admin, namespace: database.clone() })
         } else {
-            println!("NOT RUN: the broker and what takes events there (`cargo x services up pulsar` says why)");
+            if wants_broker {
+                println!("NOT RUN: the broker and what takes events there (`cargo x services up pulsar` says why)");
+            }
             None
         };
         if let Some(broker) = &broker {
@@ -138,7 +148,8 @@ impl Cluster {
                 member.start.wrapper = Wires::wrapper(number);
             }
         }
-        let mut cluster = Self { root: root.to_owned(), alpes, key, members, beside, database, lines, broker, wires };
+        let mut cluster =
+            Self { root: root.to_owned(), alpes, key, members, beside, database, lines, broker, wires, disk: None };
         for name in cluster.always() {
             cluster.start(name)?;
         }

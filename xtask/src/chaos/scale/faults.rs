@@ -1,6 +1,7 @@
 //! The faults: what is done to the installation while the load goes on, and what is measured meanwhile.
 
 use super::cluster::{BROKER_RELAY, Cluster, REACTORS, RELAY, SERVERS, STANDBY};
+use super::full;
 use crate::services::{Fault as Of, Service};
 use anyhow::{Context as _, Result, ensure};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub(crate) enum Fault {
     KillBroker(Duration),
     /// The database takes no connection for so long, and has ended those that there were.
     NoConnections(Duration),
+    /// The database's disk is full for so long.
+    FullDisk(Duration),
     /// Nothing gets through between one api and the database for so long.
     CutServer(Duration),
     /// … between the reactors that work and the database.
@@ -50,6 +53,7 @@ impl std::fmt::Display for Fault {
             Self::Roll => "rolling restart of all".to_owned(),
             Self::KillBroker(time) => seconds("broker killed, away for", time),
             Self::NoConnections(time) => seconds("no connection to be had for", time),
+            Self::FullDisk(time) => seconds("database's disk full for", time),
             Self::CutServer(time) => seconds("api cut off the database for", time),
             Self::CutReactors(time) => seconds("reactors cut off it for", time),
             Self::CutRelay(time) => seconds("relay cut off it for", time),
@@ -84,6 +88,7 @@ impl Fault {
                 | Self::FreezeDatabase(_)
                 | Self::EndSessions(_)
                 | Self::NoConnections(_)
+                | Self::FullDisk(_)
                 | Self::CutServer(_)
                 | Self::CutReactors(_)
         )
@@ -155,6 +160,14 @@ impl Fault {
                 cluster.limit_connections(0)?;
                 std::thread::sleep(time);
                 cluster.limit_connections(-1)?;
+                healed(cluster, None)
+            }
+            Self::FullDisk(time) => {
+                let ballast = full::fill(cluster.disk.as_ref().context("the database has no small disk")?)?;
+                std::thread::sleep(time);
+                full::empty(&ballast)?;
+                // It ends when it cannot write its log; then somebody starts it again.
+                cluster.fault(Service::Postgres, Of::Start)?;
                 healed(cluster, None)
             }
             Self::CutServer(time) => {

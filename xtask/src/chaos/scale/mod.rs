@@ -4,6 +4,7 @@
 
 mod cluster;
 mod faults;
+mod full;
 mod lines;
 pub(crate) mod soak;
 mod topics;
@@ -37,8 +38,11 @@ const AROUND: Duration = Duration::from_millis(1_500);
 /// # Errors
 /// When anything is lost, doubled, refused in another way than agreed, or not taken over in time.
 pub(super) fn run(root: &Path, binary: &Path, place: &Path, args: &super::Args) -> Result<()> {
+    if args.disk {
+        return full::run(root, binary, place, args);
+    }
     let (began, seed) = (Instant::now(), args.seed);
-    let mut world = World::create(root, binary, &place.join("scale"), seed)?;
+    let mut world = World::create(root, binary, &place.join("scale"), seed, true)?;
     let rate = if args.long { RATE } else { RATE_OF_SHORT };
     println!("{rate} requests/s over {} servers, seed {seed}", SERVERS.len());
     println!("{}", Line::HEADINGS);
@@ -72,12 +76,12 @@ struct World {
 }
 
 impl World {
-    fn create(root: &Path, binary: &Path, place: &Path, seed: u64) -> Result<Self> {
+    fn create(root: &Path, binary: &Path, place: &Path, seed: u64, with_broker: bool) -> Result<Self> {
         if place.exists() {
             std::fs::remove_dir_all(place)?;
         }
         std::fs::create_dir_all(place)?;
-        let cluster = Cluster::create(root, binary, place, &super::ARGUMENTS)?;
+        let cluster = Cluster::create(root, binary, place, &super::ARGUMENTS, with_broker)?;
         let scene = Scene::create(cluster.control(), 0)?;
         let client = Client::new(scene, Journal::create(&place.join("journal"))?, seed);
         Ok(Self { cluster, client, seen: Seen::default(), lines: Lines::default() })
@@ -227,8 +231,8 @@ impl Line {
         );
         let refused = outcome.repeats.keys().any(|reason| matches!(reason, Reason::Status(_)));
         say(refused && !self.fault.stops_writing(), format!("requests were refused: {}", self.repeats));
-        let served = matches!(self.fault, Fault::KillDatabase(_)) && !refused;
-        say(served, "no request was refused while there was no database".to_owned());
+        let served = matches!(self.fault, Fault::KillDatabase(_) | Fault::FullDisk(_)) && !refused;
+        say(served, "no request was refused while the database could not write".to_owned());
         let noticed = matches!(self.fault, Fault::KillBroker(_)) && !outcome.repeats.is_empty();
         say(noticed, format!("those who write noticed it: {}", self.repeats));
         self.wrong.append(&mut wrong);

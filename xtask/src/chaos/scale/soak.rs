@@ -31,7 +31,7 @@ const SAMPLES: usize = 4;
 pub(crate) fn run(args: &Args) -> Result<()> {
     let root = crate::process::root()?;
     let binary = crate::docs::alpes(&root)?;
-    let mut world = World::create(&root, &binary, &root.join("target/chaos/soak"), args.seed)?;
+    let mut world = World::create(&root, &binary, &root.join("target/chaos/soak"), args.seed, true)?;
     let mut random = Random::new(args.seed);
     let programme = faults::programme(false, &world.cluster);
     let (mut sums, mut memory) = (Sums::default(), Memory::default());
