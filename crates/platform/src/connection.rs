@@ -5,6 +5,8 @@ pub(crate) mod mysql;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
+use std::time::Duration;
+
 use kernel::{Fault, Problem, Result, Timestamp, problems};
 
 use crate::sql::{OnDuplicate, Row, Value};
@@ -12,6 +14,10 @@ use crate::sql::{OnDuplicate, Row, Value};
 pub(crate) use self::mysql::MysqlConnection;
 pub(crate) use self::postgres::PostgresConnection;
 pub(crate) use self::sqlite::SqliteConnection;
+
+/// How long a connection to a server may take, and what was sent may stay unconfirmed by the other end: past that the wire
+/// counts as cut. A server that stands still confirms all the same.
+pub(crate) const WIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,12 +10,10 @@ use mysql::consts::{CapabilityFlags, ColumnType};
 use mysql::prelude::Queryable as _;
 use mysql::{Conn, Opts, OptsBuilder, Params};
 
-use super::{Cell, Class, Failure, Head, REFUSED, Write, disk_full};
+use super::{Cell, Class, Failure, Head, REFUSED, WIRE_TIMEOUT, Write, disk_full};
 use crate::dialect::{Dialect, mysql_casts};
 use crate::sql::{OnDuplicate, Row, Value};
 
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
 /// A statement's text ends at about this size: a quarter of the smallest `max_allowed_packet` that is accepted.
 const LARGEST_TEXT: usize = 4 << 20;
 /// The character set number of columns that hold bytes.
@@ -104,9 +102,9 @@ impl MysqlConnection {
     /// Connects, for writing or for reading only.
     pub(crate) fn open(opts: &Opts, writes: bool) -> Result<Self> {
         let builder = OptsBuilder::from_opts(opts.clone())
-            .tcp_connect_timeout(Some(CONNECT))
+            .tcp_connect_timeout(Some(WIRE_TIMEOUT))
             .tcp_keepalive_time_ms(Some(10_000))
-            .tcp_user_timeout_ms(Some(20_000))
+            .tcp_user_timeout_ms(u32::try_from(WIRE_TIMEOUT.as_millis()).ok())
             .read_timeout(Some(Duration::from_secs(if writes { 90 } else { 660 })))
             .stmt_cache_size(256_usize)
             .prefer_socket(false)

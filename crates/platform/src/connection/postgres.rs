@@ -10,12 +10,9 @@ use postgres::types::private::BytesMut;
 use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use postgres::{Client, Config, NoTls, SimpleQueryMessage, Statement};
 
-use super::{Cell, Class, Failure, Head, REFUSED, Write, disk_full, sqlite};
+use super::{Cell, Class, Failure, Head, REFUSED, WIRE_TIMEOUT, Write, disk_full, sqlite};
 use crate::dialect::numbered;
 use crate::sql::{Row, Value};
-
-/// How long a connection may take to be made.
-const CONNECT: Duration = Duration::from_secs(5);
 
 type Unboxed = Box<dyn std::error::Error + Sync + Send>;
 
@@ -151,8 +148,8 @@ impl PostgresConnection {
         self.statements.borrow_mut().clear();
         *self.client.borrow_mut() = None;
         let mut config = self.config.clone();
-        config.connect_timeout(CONNECT).application_name("alpes").keepalives_idle(Duration::from_secs(10));
-        config.tcp_user_timeout(Duration::from_secs(20));
+        config.connect_timeout(WIRE_TIMEOUT).application_name("alpes").keepalives_idle(Duration::from_secs(10));
+        config.tcp_user_timeout(WIRE_TIMEOUT);
         let mut client = config.connect(NoTls).map_err(|error| failure(&error))?;
         // Every query here finds its rows by an index. What the planner believes about a table that has grown since it
         // was last analysed must not turn that into a walk over all of it. So one plan per statement will do, and nothing

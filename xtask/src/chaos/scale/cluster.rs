@@ -326,6 +326,15 @@ impl Cluster {
         Ok(services::postgres_says(&self.beside, &sql)?.trim().parse()?)
     }
 
+    /// Backs the database up, restores it beside, and verifies it there.
+    pub(super) fn drill(&self) -> Result<()> {
+        let mut drill = std::process::Command::new(self.root.join("tools/backup_drill.sh"));
+        drill.arg(self.alpes.database.as_deref().context("on a server")?).env("ALPES", &self.alpes.binary);
+        let outcome = crate::process::run(drill, crate::process::Show::Nothing)?;
+        ensure!(outcome.success, "the backup: {}", outcome.text);
+        Ok(())
+    }
+
     /// Stops every process in good order and removes the database.
     pub(super) fn finish(mut self) -> Result<()> {
         for name in self.always() {

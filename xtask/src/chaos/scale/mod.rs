@@ -149,6 +149,8 @@ impl World {
         }
         let count = super::settle(&self.client, &control)?;
         self.cluster.verify()?;
+        self.cluster.drill()?;
+        println!("a backup of it, restored, verifies too");
         self.cluster.finish()?;
         Ok(count)
     }
