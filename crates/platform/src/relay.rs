@@ -58,6 +58,23 @@ impl Relay {
         &self.name
     }
 
+    /// Goes back, so that the events from `position` on are taken once more; never forward, that would leave some out.
+    /// Faults: `lease_lost`; `invalid` when it has not come so far.
+    pub fn go_back(&self, db: &Db, position: i64) -> Result<()> {
+        db.write(&self.name, Lane::Back, "system", |tx| {
+            if let Some(fence) = &self.fence {
+                lease::require(tx, fence)?;
+            }
+            let reached = consumer::position(tx, &self.name)?;
+            if !(1..=reached + 1).contains(&position) {
+                let detail =
+                    format!("{} has taken the events up to {reached}: name one from 1 to {reached}", self.name);
+                return Err(Fault::new(&problems::INVALID, detail));
+            }
+            consumer::advance(tx, &self.name, position - 1)
+        })
+    }
+
     /// Hands over the next slice, waiting for one up to `at_most`. Faults: those of the source and the sink, then the
     /// same events come again; `lease_lost`, then another process goes on.
     pub fn step(&mut self, db: &Db, at_most: Duration) -> Result<Step> {
@@ -126,6 +143,22 @@ mod tests {
         assert_eq!(relay.step(&db, Duration::ZERO).unwrap(), Step::Idle);
         let expected: Vec<i64> = (1..=512).chain(1..=600).collect();
         assert_eq!(*guard(&sink.delivered), expected);
+    }
+
+    #[test]
+    fn what_was_taken_is_taken_once_more_on_demand() {
+        let db = in_memory();
+        publish(&db, &(0..5).map(|n| event(&format!("{n}"))).collect::<Vec<_>>());
+        let sink = Recorded::default();
+        let mut relay = Relay::new(Box::new(Polling), Box::new(sink.clone()));
+        assert_eq!(relay.go_back(&db, 2).unwrap_err().code(), "invalid", "nothing was taken yet");
+        relay.step(&db, Duration::ZERO).unwrap();
+        relay.go_back(&db, 4).unwrap();
+        assert_eq!(relay.step(&db, Duration::ZERO).unwrap(), Step::Moved(2));
+        assert_eq!(*guard(&sink.delivered), [1, 2, 3, 4, 5, 4, 5]);
+        for wrong in [0, 7] {
+            assert!(relay.go_back(&db, wrong).unwrap_err().to_string().contains("from 1 to 5"));
+        }
     }
 
     #[test]

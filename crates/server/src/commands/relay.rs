@@ -20,6 +20,10 @@ pub(crate) struct Arguments {
     /// Stop once everything that is in the log by now has been taken
     #[arg(long)]
     once: bool,
+    /// With --once: first go back to this position, so that everything from there on is taken once more; a file takes
+    /// only what it does not have yet, so name a new one
+    #[arg(long, requires = "once", value_name = "POSITION")]
+    from: Option<i64>,
 }
 
 /// Relays until a signal, or once.
@@ -31,7 +35,7 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> 
     anyhow::ensure!(!relays.is_empty(), "there is nowhere to take events: name a sink, for example --relay-file FILE");
     let holder = duties::holder(&db);
     if arguments.once {
-        return relays.into_iter().try_for_each(|relay| once(common, &db, relay, &holder));
+        return relays.into_iter().try_for_each(|relay| once(common, &db, relay, &holder, arguments.from));
     }
     // A signal ends the process at once: what was not yet told to be durable comes again, and leases end by themselves.
     let stop = AtomicBool::new(false);
@@ -46,7 +50,7 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn once(common: &Common, db: &Db, mut relay: Relay, holder: &str) -> anyhow::Result<()> {
+fn once(common: &Common, db: &Db, mut relay: Relay, holder: &str, mut from: Option<i64>) -> anyhow::Result<()> {
     let mut duties = Duties::new(holder.to_owned(), vec![relay.name().to_owned()]);
     let mut taken = 0;
     loop {
@@ -54,6 +58,9 @@ fn once(common: &Common, db: &Db, mut relay: Relay, holder: &str) -> anyhow::Res
             relay.fence = held.into_iter().next();
         }
         anyhow::ensure!(relay.fence.is_some(), "another process does {}: see alpes status", relay.name());
+        if let Some(position) = from.take() {
+            relay.go_back(db, position)?;
+        }
         match relay.step(db, Duration::ZERO)? {
             Step::Idle => break,
             Step::Moved(events) => taken += events,
