@@ -236,7 +236,7 @@ fn a_failing_key_holds_back_its_own_messages_and_at_last_becomes_a_letter() {
     assert_eq!((letter.properties["dead_attempts"].as_str(), letter.properties["ce_sequence"].as_str()), ("5", "3"));
 }
 
-fn database() -> Db {
+pub(crate) fn database() -> Db {
     let clock = std::sync::Arc::new(ManualClock::at(Timestamp::from_micros(1_769_860_800_000_000)));
     let migrations = vec![platform::MIGRATIONS];
     Db::in_memory(DbOptions { clock, ids: IdSource::from_number(1), hook: None, migrations }).unwrap()
