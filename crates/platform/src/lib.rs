@@ -5,6 +5,8 @@
 //! Everything here is synchronous (ADR 0002): a transaction runs on the thread that asks for it. Loops, sleeping and
 //! threads live in the server.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod connection;
 pub mod consumer;
 pub mod copy;

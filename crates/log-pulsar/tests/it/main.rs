@@ -6,6 +6,7 @@
 
 mod asyncapi;
 mod broker;
+mod conformance;
 mod interop;
 mod sink;
 mod subscription;
