@@ -122,6 +122,31 @@ fn a_gap_is_found_and_what_came_before_it_is_told() {
 }
 
 #[test]
+fn places_are_shown_with_what_is_kept_for_them_and_whether_somebody_reads() {
+    on_each(|world| {
+        assert_eq!(cdc::slots(&world.location).unwrap(), []);
+        let mut stream = world.open(0);
+        world.publish(&[event("a", "1")]);
+        read(&mut stream, 1);
+        let slots = cdc::slots(&world.location).unwrap();
+        let [slot] = &slots[..] else { panic!("{slots:?}") };
+        assert!(slot.is_active && !slot.status.is_empty(), "{slot:?}");
+        let name = if world.is_postgres() { format!("alpes_{}", world.name) } else { "binlog".to_owned() };
+        assert_eq!((&slot.name, slot.behind_bytes.is_some()), (&name, world.is_postgres()));
+        drop(stream);
+        // PostgreSQL keeps the place for the reader that is away.
+        let deadline = now() + crate::world::PATIENCE;
+        let is_kept = usize::from(world.is_postgres());
+        let rests = |slots: &[cdc::Slot]| slots.len() == is_kept && slots.iter().all(|slot| !slot.is_active);
+        while !rests(&cdc::slots(&world.location).unwrap()) {
+            assert!(now() < deadline, "{:?}", cdc::slots(&world.location));
+            crate::world::pause(Duration::from_millis(50));
+        }
+    });
+    assert_eq!(cdc::slots(&platform::Location::directory("/nowhere")).unwrap(), []);
+}
+
+#[test]
 fn acknowledged_places_move_and_changes_of_other_tables_do_not_hold_back_the_log() {
     on_each(|world| {
         let mut stream = world.open(0);
