@@ -29,7 +29,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, default_value = "./alpes-data", env = "ALPES_DATA", value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// The database: `sqlite:` is the file in the data directory; `postgres://…` and `mysql://…` are servers, which
-    /// several processes can share
+    /// several processes can share, encrypted with `?sslmode=verify-full&sslrootcert=FILE`
     #[arg(
         long,
         global = true,

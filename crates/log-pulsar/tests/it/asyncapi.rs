@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use crate::broker::{Broker, Raw};
 use crate::subscription::database;
 
+/// Makes something wrong.
+type Plant<'p, T> = &'p dyn Fn(&mut T);
+
 fn document() -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/asyncapi.yaml");
     serde_norway::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
@@ -33,16 +36,16 @@ fn the_document_keeps_the_rules_of_asyncapi() {
     let (rules, document) = (rules(), document());
     let broken = |document: &Value| rules.iter_errors(document).map(|error| error.to_string()).collect::<Vec<_>>();
     assert_eq!(broken(&document), Vec::<String>::new());
-    let planted: [(&str, fn(&mut Value)); 5] = [
-        ("an unknown field", |document| document["channels"]["partners.partner"]["topic"] = json!("x")),
-        ("an unknown action", |document| document["operations"]["partners.partner.send"]["action"] = json!("tell")),
-        ("no host", |document| {
+    let planted: [(&str, Plant<'_, Value>); 5] = [
+        ("an unknown field", &|document| document["channels"]["partners.partner"]["topic"] = json!("x")),
+        ("an unknown action", &|document| document["operations"]["partners.partner.send"]["action"] = json!("tell")),
+        ("no host", &|document| {
             document["servers"]["plain"].as_object_mut().unwrap().remove("host");
         }),
-        ("an unknown persistence", |document| {
+        ("an unknown persistence", &|document| {
             document["channels"]["partners.partner"]["bindings"]["pulsar"]["persistence"] = json!("perhaps");
         }),
-        ("a type that there is not", |document| {
+        ("a type that there is not", &|document| {
             document["components"]["schemas"]["partners.suspended.v1"]["type"] = json!("thing");
         }),
     ];
@@ -240,7 +243,7 @@ fn a_message_that_the_document_does_not_tell_of_is_found() {
     };
     judge.judge(&options, &topic, &good()).unwrap();
     assert!(judge.judge(&options, &options.topic("partners.other"), &good()).unwrap_err().contains("no channel"));
-    let planted: [(&str, &dyn Fn(&mut Raw)); 8] = [
+    let planted: [(&str, Plant<'_, Raw>); 8] = [
         ("is not named", &|raw| drop(raw.properties.insert("ce_more".into(), "x".into()))),
         ("fit []", &|raw| drop(raw.properties.remove("ce_actor"))),
         ("fit []", &|raw| drop(raw.properties.insert("ce_type".into(), "partners.forgotten.v1".into()))),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use kernel::{EventRecord, Fault, IdSource, ManualClock, Result, Timestamp, problems};
+use kernel::{EventRecord, Fault, IdSource, ManualClock, Result, Timestamp};
 use log_pulsar::{Encoding, Inbound, Options, PulsarSink, Subscription, SubscriptionOptions, topics};
 use platform::{Db, DbOptions, Lane, Sink, inbox};
 use pulsar::ProducerOptions;

@@ -12,7 +12,9 @@ use mysql::{Conn, Opts, OptsBuilder, Params};
 
 use super::{Cell, Class, Failure, Head, REFUSED, Write, disk_full};
 use crate::dialect::{Dialect, mysql_casts};
+use crate::location::Server;
 use crate::sql::{OnDuplicate, Row, Value};
+use crate::tls;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -102,8 +104,9 @@ pub(crate) struct MysqlConnection {
 
 impl MysqlConnection {
     /// Connects, for writing or for reading only.
-    pub(crate) fn open(opts: &Opts, writes: bool) -> Result<Self> {
-        let builder = OptsBuilder::from_opts(opts.clone())
+    pub(crate) fn open(server: &Server<Opts>, writes: bool) -> Result<Self> {
+        let builder = OptsBuilder::from_opts(server.options.clone())
+            .ssl_opts(server.tls.mysql())
             .tcp_connect_timeout(Some(CONNECT))
             .tcp_keepalive_time_ms(Some(10_000))
             .tcp_user_timeout_ms(Some(20_000))
@@ -352,6 +355,10 @@ const fn is_lost(error: &mysql::Error) -> bool {
 fn failure(error: &mysql::Error) -> Failure {
     let unavailable =
         |class, words: &str| Failure::new(class, Fault::new(&problems::UNAVAILABLE, words.to_owned()).caused_by(error));
+    // What the server says may quote anything.
+    if let (false, Some(fault)) = (matches!(error, mysql::Error::MySqlError(_)), tls::refusal(error)) {
+        return Failure::new(Class::Ordinary, fault);
+    }
     if is_lost(error) {
         return Failure::lost(error);
     }
