@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Exactly the files that `alpes docs` writes.
-const GENERATED: [&str; 4] = ["events.md", "problems.md", "config.md", "openapi.json"];
+const GENERATED: [&str; 5] = ["events.md", "problems.md", "config.md", "openapi.json", "asyncapi.yaml"];
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {

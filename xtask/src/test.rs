@@ -212,6 +212,9 @@ fn on_server(root: &Path, service: Service, variable: &str) -> Result<Tally> {
     let mut tests = cargo(root, ["test", "--profile", "ci", "--no-fail-fast"]);
     tests.args(packages.iter().flat_map(|name| ["--package", name]));
     tests.env("ALPES_TEST_DATABASE", url.context("the service has no URL")?);
+    let authority = format!("{variable}_CA");
+    let authority = variables.iter().find(|(name, _)| *name == authority).map(|(_, file)| file.as_str());
+    tests.env("ALPES_TEST_DATABASE_CA", authority.context("the service has no certificate")?);
     cargo_tests(tests)
 }
 

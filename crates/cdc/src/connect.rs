@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kernel::{Fault, Result, problems};
 use mysql::{Conn, OptsBuilder};
-use platform::{DATABASE_REFUSED, Endpoint, Location};
-use postgres::{Client, Config, NoTls};
+use platform::{DATABASE_REFUSED, Endpoint, Location, tls_refusal};
+use postgres::{Client, Config};
 
 /// How long a connection may take to be made, and a question to be answered.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,16 +23,16 @@ pub(crate) fn endpoint(location: &Location, name: &str) -> Result<Endpoint> {
 }
 
 pub(crate) fn postgres(endpoint: &Endpoint) -> Result<Client> {
-    Config::new()
+    let mut config = Config::new();
+    config
         .host(&endpoint.host)
         .port(endpoint.port)
         .user(&endpoint.user)
         .password(&endpoint.password)
         .dbname(&endpoint.database)
         .connect_timeout(PATIENCE)
-        .options("-c statement_timeout=10s -c lock_timeout=5s")
-        .connect(NoTls)
-        .map_err(|error| lost(&error))
+        .options("-c statement_timeout=10s -c lock_timeout=5s");
+    endpoint.tls.postgres(config)?.map_err(|error| tls_refusal(&error).unwrap_or_else(|| lost(&error)))
 }
 
 pub(crate) fn mariadb(endpoint: &Endpoint, read_timeout: Duration) -> Result<Conn> {
@@ -43,9 +43,10 @@ pub(crate) fn mariadb(endpoint: &Endpoint, read_timeout: Duration) -> Result<Con
         .pass(Some(&endpoint.password))
         .db_name(Some(&endpoint.database))
         .prefer_socket(false)
+        .ssl_opts(endpoint.tls.mysql())
         .tcp_connect_timeout(Some(PATIENCE))
         .read_timeout(Some(read_timeout));
-    Conn::new(options).map_err(|error| lost(&error))
+    Conn::new(options).map_err(|error| tls_refusal(&error).unwrap_or_else(|| lost(&error)))
 }
 
 /// The server is away, or said something that only time can mend.

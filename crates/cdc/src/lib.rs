@@ -73,6 +73,38 @@ pub struct Lag {
     pub is_active: bool,
 }
 
+/// A place that the database keeps in its log of changes, for whomever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Its name on PostgreSQL; `binlog` on MariaDB, which keeps no places but knows who reads.
+    pub name: String,
+    /// The database's own word: `reserved`, `extended`, `unreserved`, `lost` on PostgreSQL; what the reader's session does
+    /// on MariaDB.
+    pub status: String,
+    /// Whether a reader is connected.
+    pub is_active: bool,
+    /// The log of changes that is kept for it; none where the database does not say so.
+    pub behind_bytes: Option<u64>,
+    /// How much is kept before the reader is given up; none where no such limit exists.
+    pub limit_bytes: Option<u64>,
+}
+
+/// Whether the database keeps the places of readers, and `slots` tells how far each is behind; otherwise only a stream knows
+/// its own.
+pub fn keeps_places(location: &Location) -> bool {
+    location.endpoint().is_some_and(|endpoint| endpoint.is_postgres)
+}
+
+/// The places in the log of changes of this database, other people's too: each holds it back. Empty where there is no such
+/// log.
+pub fn slots(location: &Location) -> Result<Vec<Slot>> {
+    match location.endpoint() {
+        None => Ok(Vec::new()),
+        Some(endpoint) if endpoint.is_postgres => postgres::slots(&endpoint),
+        Some(endpoint) => mariadb::slots(&endpoint),
+    }
+}
+
 /// Refuses settings under which the stream could not keep its promises, with the line to change. Fault:
 /// `database_refused`.
 pub fn preflight(location: &Location, name: &str) -> Result<()> {

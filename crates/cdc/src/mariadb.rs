@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kernel::{EventRecord, Fault, Result};
 use platform::Endpoint;
 
-pub(crate) use self::admin::{current_place, preflight};
+pub(crate) use self::admin::{current_place, preflight, slots};
 use self::gtid::Gtids;
 use crate::connect::lost;
 use crate::sequence::{Batch, Sequence};

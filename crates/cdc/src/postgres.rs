@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use kernel::{EventRecord, Fault, Result};
 use platform::Endpoint;
 
-pub(crate) use self::admin::{preflight, remove, setup};
+pub(crate) use self::admin::{preflight, remove, setup, slots};
 use self::pgoutput::{Decoder, Message};
 use self::wire::Wire;
 use crate::Lag;

@@ -6,6 +6,7 @@
 //! and an administrator each block the thread that calls them, with a time limit on every wait. Loops live in server.
 
 mod admin;
+pub mod asyncapi;
 mod avro;
 mod faults;
 mod held;

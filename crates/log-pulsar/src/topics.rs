@@ -108,14 +108,39 @@ fn one(admin: &Admin<'_>, options: &Options, local: &str, there: bool) -> Result
         exists: stats.is_some(),
         partitions,
         schema_version: schema.and_then(|schema| schema["version"].as_i64()),
-        backlogs: stats.as_ref().map(backlogs).unwrap_or_default(),
+        backlogs: stats.as_ref().map(backlogs_of).unwrap_or_default(),
         stored_bytes: stats.and_then(|stats| stats["storageSize"].as_i64()).unwrap_or(0),
     })
 }
 
-fn backlogs(stats: &Value) -> BTreeMap<String, i64> {
+fn backlogs_of(stats: &Value) -> BTreeMap<String, i64> {
     let subscriptions = stats["subscriptions"].as_object().into_iter().flatten();
     subscriptions.map(|(name, state)| (name.clone(), state["msgBacklog"].as_i64().unwrap_or(0))).collect()
+}
+
+/// What each subscription has not acknowledged, for every topic of the namespace, dead letters included, by full names. For
+/// a look from time to time: it gives up soon.
+pub fn backlogs(options: &Options) -> Result<BTreeMap<String, BTreeMap<String, i64>>> {
+    let admin = Admin::aside(options);
+    let place = format!("{}/{}", options.tenant, options.namespace);
+    if admin.get(&format!("namespaces/{place}"))?.is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let names = |path: &str| -> Result<Vec<String>> {
+        let found = admin.get(path)?.unwrap_or_default();
+        Ok(found.as_array().into_iter().flatten().filter_map(|name| Some(name.as_str()?.to_owned())).collect())
+    };
+    let partitioned = names(&format!("persistent/{place}/partitioned"))?;
+    let plain = names(&format!("persistent/{place}"))?;
+    // A partition is told with its topic.
+    let plain = plain.into_iter().filter(|name| !name.contains("-partition-")).map(|name| (name, "stats"));
+    let partitioned = partitioned.into_iter().map(|name| (name, "partitioned-stats"));
+    let mut found = BTreeMap::new();
+    for (name, which) in plain.chain(partitioned) {
+        let stats = admin.get(&format!("{}/{which}", name.replacen("://", "/", 1)))?;
+        found.insert(name, stats.as_ref().map(backlogs_of).unwrap_or_default());
+    }
+    Ok(found)
 }
 
 /// The broker's statistics of a topic, of all its partitions together; none when there is no such topic.

@@ -637,6 +637,6 @@ impl Drop for Open<'_> {
 }
 
 #[cfg(test)]
-mod server_tests;
+pub(crate) mod server_tests;
 #[cfg(test)]
 mod tests;

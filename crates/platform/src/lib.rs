@@ -5,6 +5,8 @@
 //! Everything here is synchronous (ADR 0002): a transaction runs on the thread that asks for it. Loops, sleeping and
 //! threads live in the server.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 mod connection;
 pub mod consumer;
 pub mod copy;
@@ -29,6 +31,7 @@ mod sink;
 mod sql;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod tx;
 
 pub use connection::REFUSED as DATABASE_REFUSED;
@@ -41,6 +44,7 @@ pub use page::{Listing, Page, Paged};
 pub use relay::{Polling, Relay, Source};
 pub use sink::Sink;
 pub use sql::{OnDuplicate, Reader, Row, Value};
+pub use tls::{Tls, refusal as tls_refusal};
 pub use tx::Tx;
 
 /// What one check of `verify` found.

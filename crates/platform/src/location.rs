@@ -6,12 +6,14 @@ use kernel::{Fault, Kind, Problem, Result};
 
 use crate::connection::{Connection, MysqlConnection, PostgresConnection};
 use crate::dialect::Dialect;
+use crate::tls::Tls;
 
 const BAD_URL: Problem = Problem::new(
     Kind::Unprocessable,
     "bad_database_url",
     "The URL of the database is not one that Alpes understands.",
-    "Use sqlite:DIRECTORY, postgres://user:password@host/database or mysql://user:password@host/database.",
+    "Use sqlite:DIRECTORY, postgres://user:password@host/database or mysql://user:password@host/database, with \
+     ?sslmode=require or ?sslmode=verify-full&sslrootcert=FILE where the connection is to be encrypted.",
 );
 
 /// This module's entries of the catalogue of problems.
@@ -32,6 +34,8 @@ pub struct Endpoint {
     pub password: String,
     /// The database.
     pub database: String,
+    /// How connections are encrypted.
+    pub tls: Tls,
 }
 
 /// Where the database is. Shown without its password.
@@ -41,8 +45,15 @@ pub struct Location(pub(crate) Place);
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Directory(PathBuf),
-    Postgres(Box<postgres::Config>),
-    Mysql(Box<mysql::Opts>),
+    Postgres(Box<Server<postgres::Config>>),
+    Mysql(Box<Server<mysql::Opts>>),
+}
+
+/// A server, and how connections to it are encrypted.
+#[derive(Debug, Clone)]
+pub(crate) struct Server<O> {
+    pub(crate) options: O,
+    pub(crate) tls: Tls,
 }
 
 impl Location {
@@ -59,12 +70,17 @@ impl Location {
             return Ok(Self::directory(if path.is_empty() { directory } else { Path::new(path) }));
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let config: postgres::Config = url.parse().map_err(|error| bad(&error))?;
-            return Ok(Self(Place::Postgres(Box::new(config))));
+            // A Unix socket is named by a parameter.
+            let (url, tls) = Tls::of(url, &["host"]).map_err(|error| bad(&error))?;
+            tls.client()?;
+            let options: postgres::Config = url.parse().map_err(|error| bad(&error))?;
+            return Ok(Self(Place::Postgres(Box::new(Server { options, tls }))));
         }
         if let Some(rest) = url.strip_prefix("mysql://").or_else(|| url.strip_prefix("mariadb://")) {
-            let opts = mysql::Opts::from_url(&format!("mysql://{rest}")).map_err(|error| bad(&error))?;
-            return Ok(Self(Place::Mysql(Box::new(opts))));
+            let (rest, tls) = Tls::of(rest, &[]).map_err(|error| bad(&error))?;
+            tls.client()?;
+            let options = mysql::Opts::from_url(&format!("mysql://{rest}")).map_err(|error| bad(&error))?;
+            return Ok(Self(Place::Mysql(Box::new(Server { options, tls }))));
         }
         Err(bad(&"it begins with none of sqlite:, postgres:// and mysql://"))
     }
@@ -78,7 +94,8 @@ impl Location {
     pub fn endpoint(&self) -> Option<Endpoint> {
         match &self.0 {
             Place::Directory(_) => None,
-            Place::Postgres(config) => {
+            Place::Postgres(server) => {
+                let config = &server.options;
                 let Some(postgres::config::Host::Tcp(host)) = config.get_hosts().first() else { return None };
                 let user = config.get_user()?.to_owned();
                 Some(Endpoint {
@@ -88,16 +105,21 @@ impl Location {
                     password: String::from_utf8(config.get_password().unwrap_or_default().to_vec()).ok()?,
                     database: config.get_dbname().unwrap_or(&user).to_owned(),
                     user,
+                    tls: server.tls.clone(),
                 })
             }
-            Place::Mysql(opts) => Some(Endpoint {
-                is_postgres: false,
-                host: opts.get_ip_or_hostname().into_owned(),
-                port: opts.get_tcp_port(),
-                user: opts.get_user().unwrap_or_default().to_owned(),
-                password: opts.get_pass().unwrap_or_default().to_owned(),
-                database: opts.get_db_name()?.to_owned(),
-            }),
+            Place::Mysql(server) => {
+                let opts = &server.options;
+                Some(Endpoint {
+                    is_postgres: false,
+                    host: opts.get_ip_or_hostname().into_owned(),
+                    port: opts.get_tcp_port(),
+                    user: opts.get_user().unwrap_or_default().to_owned(),
+                    password: opts.get_pass().unwrap_or_default().to_owned(),
+                    database: opts.get_db_name()?.to_owned(),
+                    tls: server.tls.clone(),
+                })
+            }
         }
     }
 }
@@ -106,7 +128,8 @@ impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Place::Directory(path) => write!(f, "sqlite:{}", path.display()),
-            Place::Postgres(config) => {
+            Place::Postgres(server) => {
+                let config = &server.options;
                 let host = config.get_hosts().first().map(|host| match host {
                     postgres::config::Host::Tcp(name) => name.clone(),
                     postgres::config::Host::Unix(path) => path.display().to_string(),
@@ -115,7 +138,8 @@ impl std::fmt::Display for Location {
                 let database = config.get_dbname().unwrap_or_default();
                 write!(f, "postgres://{}:{port}/{database}", host.unwrap_or_default())
             }
-            Place::Mysql(opts) => {
+            Place::Mysql(server) => {
+                let opts = &server.options;
                 let database = opts.get_db_name().unwrap_or_default();
                 write!(f, "mysql://{}:{}/{database}", opts.get_ip_or_hostname(), opts.get_tcp_port())
             }
@@ -128,15 +152,15 @@ impl Place {
     pub(crate) fn connect(&self, writes: bool) -> Result<Connection> {
         match self {
             Self::Directory(path) => Err(Fault::internal(format!("{} is not a server", path.display()))),
-            Self::Postgres(config) => {
-                let connection = PostgresConnection::open(config, writes)?;
+            Self::Postgres(server) => {
+                let connection = PostgresConnection::open(server, writes)?;
                 if writes {
                     connection.preflight()?;
                 }
                 Ok(Connection::Postgres(Box::new(connection)))
             }
-            Self::Mysql(opts) => {
-                let connection = MysqlConnection::open(opts, writes)?;
+            Self::Mysql(server) => {
+                let connection = MysqlConnection::open(server, writes)?;
                 if writes {
                     connection.preflight()?;
                 }

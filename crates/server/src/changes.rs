@@ -1,15 +1,43 @@
 //! Change data capture as the source of a relay: the database tells each commit as it happens. Whatever lies between the
 //! relay's cursor and the place where the stream begins is read from the table, so that no place has to be kept.
 
-use cdc::Stream;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use cdc::{Lag, Stream};
 use kernel::{Duration, EventRecord, Fault, Result};
 use platform::{Db, Location, Polling, Source};
+
+/// How far the streams of this process are behind, by name: a database that keeps no places cannot tell it to others.
+#[derive(Clone, Default)]
+pub(crate) struct Lags(Arc<Mutex<BTreeMap<String, Lag>>>);
+
+impl Lags {
+    /// As last measured.
+    pub(crate) fn known(&self) -> BTreeMap<String, Lag> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn tell(&self, name: &str, lag: Option<Lag>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match lag {
+            Some(lag) => drop(known.insert(name.to_owned(), lag)),
+            None => drop(known.remove(name)),
+        }
+    }
+}
+
+/// Measuring asks the database something.
+const MEASURE_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// The events of a server's log of changes.
 pub(crate) struct Changes {
     location: Location,
     name: String,
     state: State,
+    lags: Lags,
+    measured: Option<Instant>,
 }
 
 enum State {
@@ -23,10 +51,10 @@ enum State {
 
 impl Changes {
     /// Refuses at once what could not work: a database that tells no changes, or wrong settings, with the line to change.
-    pub(crate) fn open(location: &Location, sink: &str) -> Result<Self> {
+    pub(crate) fn open(location: &Location, sink: &str, lags: Lags) -> Result<Self> {
         let name = format!("relay_{sink}");
         cdc::preflight(location, &name)?;
-        Ok(Self { location: location.clone(), name, state: State::Closed })
+        Ok(Self { location: location.clone(), name, state: State::Closed, lags, measured: None })
     }
 
     fn advance(&mut self, db: &Db, after: i64, at_most: Duration) -> Result<Vec<EventRecord>> {
@@ -53,8 +81,24 @@ impl Changes {
         }
     }
 
+    /// Where the database cannot say it, the stream tells how far it is behind.
+    #[expect(clippy::disallowed_methods, reason = "it is measured by the clock, from time to time")]
+    fn measure(&mut self) {
+        let State::Streaming(stream) = &self.state else { return };
+        if cdc::keeps_places(&self.location) || self.measured.is_some_and(|at| at.elapsed() < MEASURE_EVERY) {
+            return;
+        }
+        self.measured = Some(Instant::now());
+        match stream.lag() {
+            Ok(lag) => self.lags.tell(&self.name, Some(lag)),
+            Err(fault) => tracing::debug!(%fault, name = self.name, "how far the stream is behind cannot be measured"),
+        }
+    }
+
     fn close(&mut self, fault: &Fault) -> Result<()> {
         self.state = State::Closed;
+        self.measured = None;
+        self.lags.tell(&self.name, None);
         if cdc::must_set_up(fault) {
             tracing::error!(%fault, name = self.name, "the place in the log of changes is lost: the table is read, and a new place taken");
             cdc::remove(&self.location, &self.name)?;
@@ -65,6 +109,7 @@ impl Changes {
 
 impl Source for Changes {
     fn next(&mut self, db: &Db, after: i64, at_most: Duration) -> Result<Vec<EventRecord>> {
+        self.measure();
         // Opening and catching up answer nothing at first: the next events are what was asked for.
         loop {
             let was_streaming = matches!(self.state, State::Streaming(_));

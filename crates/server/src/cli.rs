@@ -29,7 +29,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, default_value = "./alpes-data", env = "ALPES_DATA", value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// The database: `sqlite:` is the file in the data directory; `postgres://…` and `mysql://…` are servers, which
-    /// several processes can share
+    /// several processes can share, encrypted with `?sslmode=verify-full&sslrootcert=FILE`
     #[arg(
         long,
         global = true,
@@ -70,7 +70,7 @@ enum Command {
     /// Check everything on the live database: log, seal, ledger, every decision, every commission
     Verify,
     /// Show how far everything has come, and which process does what
-    Status,
+    Status(commands::status::Arguments),
     /// Take the events of the log to sinks
     Relay(commands::relay::Arguments),
     /// Make and show the topics on Apache Pulsar
@@ -127,7 +127,7 @@ pub fn run() -> ExitCode {
         Command::Events(command) => commands::events::run(&common, &command).map(|()| true),
         Command::Explain(arguments) => commands::explain::run(&common, &arguments).map(|()| true),
         Command::Verify => commands::verify::run(&common),
-        Command::Status => commands::status::run(&common).map(|()| true),
+        Command::Status(arguments) => commands::status::run(&common, &arguments).map(|()| true),
         Command::Relay(arguments) => commands::relay::run(&common, &arguments).map(|()| true),
         Command::Topics(command) => commands::topics::run(&common, &command).map(|()| true),
         Command::Rebuild => commands::rebuild::run(&common).map(|()| true),

@@ -9,6 +9,7 @@ mod demo;
 mod duties;
 mod loops;
 mod output;
+mod outside;
 mod serve;
 mod sinks;
 mod telemetry;

@@ -1,12 +1,14 @@
 //! The loops of a process, each on a thread of its own: they drive workers, committers and relays a step at a time, wait,
 //! and go on after faults. They end when they are told to stop, after what is under way.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use platform::{Db, Relay, Step};
 
 use crate::duties::Duties;
+use crate::outside::Lookout;
 use crate::serve::Told;
 use crate::worker::Worker;
 
@@ -134,6 +136,44 @@ pub(crate) fn watch(db: &Db, told: &Told, stop: &AtomicBool) {
             Err(fault) => rest(&mut pause, &fault, "those who watch the log"),
         }
     }
+}
+
+/// How often slots and backlogs are looked at, and how often the loop looks whether it shall stop meanwhile.
+const LOOK_OUTSIDE_EVERY: Duration = Duration::from_secs(15);
+const NOD: Duration = Duration::from_millis(250);
+/// The alarm that something cannot be looked at.
+const UNSEEN: &str = "unseen";
+
+/// Looks at what the database and the broker keep for readers; what somebody should see to is logged when it begins.
+#[expect(clippy::disallowed_methods, reason = "the loop waits between looks")]
+pub(crate) fn look_outside(db: &Db, lookout: &Lookout, told: &Told, stop: &AtomicBool) {
+    let mut known = BTreeSet::new();
+    while !stop.load(Ordering::SeqCst) {
+        let outside = lookout.look(db.now());
+        known = warn_of(&outside, &known);
+        told.tell_outside(outside);
+        let began = std::time::Instant::now();
+        while began.elapsed() < LOOK_OUTSIDE_EVERY && !stop.load(Ordering::SeqCst) {
+            std::thread::sleep(NOD);
+        }
+    }
+}
+
+/// Logs what was no alarm yet, and what is none any more; answers what is one now.
+fn warn_of(outside: &web::Outside, known: &BTreeSet<String>) -> BTreeSet<String> {
+    let alarms = outside.alarms();
+    for (subject, alarm) in alarms.iter().filter(|(subject, _)| !known.contains(subject)) {
+        tracing::warn!(subject, alarm, "alarm: see docs/operations.md, \"What each alarm means\"");
+    }
+    let mut now: BTreeSet<String> = alarms.into_iter().map(|(subject, _)| subject).collect();
+    if !outside.unseen.is_empty() {
+        now.insert(UNSEEN.to_owned());
+        if !known.contains(UNSEEN) {
+            tracing::warn!(unseen = outside.unseen.join("; "), "alarm: slots or backlogs cannot be looked at");
+        }
+    }
+    known.difference(&now).for_each(|subject| tracing::info!(subject, "the alarm is over"));
+    now
 }
 
 /// Moves the write-ahead log into the database file.

@@ -11,9 +11,11 @@ use anyhow::Context as _;
 use clap::Args;
 use platform::{Db, Relay};
 
+use crate::changes::Lags;
 use crate::cli::{Common, Listen};
 use crate::duties::{self, Duties, Role};
 use crate::loops;
+use crate::outside::{Alarms, Lookout};
 use crate::sinks::Sinks;
 use crate::wiring::{self, Settings};
 use crate::worker::{self, Worker};
@@ -44,6 +46,8 @@ pub(crate) struct Arguments {
     roles: Vec<Role>,
     #[command(flatten)]
     sinks: Sinks,
+    #[command(flatten)]
+    alarms: Alarms,
     /// Requests per transaction at most (for measuring)
     #[arg(long, hide = true, default_value_t = web::LARGEST_BATCH)]
     batch: usize,
@@ -70,11 +74,17 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> 
     let settings = arguments.settings();
     let gateway = Arc::new(payments::gateways::sandbox::Sandbox::default());
     let worker = Worker::new(settings, gateway);
+    let lags = Lags::default();
     let load = Load {
         intake_queue: arguments.intake_queue,
         batch: arguments.batch,
         roles: arguments.roles.clone(),
-        relays: if arguments.roles.contains(&Role::Relay) { arguments.sinks.open(&location)? } else { Vec::new() },
+        lookout: Some(Lookout::new(location.clone(), arguments.sinks.broker(), arguments.alarms, lags.clone())),
+        relays: if arguments.roles.contains(&Role::Relay) {
+            arguments.sinks.open(&location, &lags)?
+        } else {
+            Vec::new()
+        },
     };
     let service = Service::start(db, settings, worker, load)?;
     service.serve(arguments.listen.address(), web::Access::Keys)
@@ -90,6 +100,8 @@ pub(crate) struct Load {
     pub(crate) roles: Vec<Role>,
     /// Where it takes events.
     pub(crate) relays: Vec<Relay>,
+    /// What it looks at outside.
+    pub(crate) lookout: Option<Lookout>,
 }
 
 /// How far the consumers have come, for whoever waits for them.
@@ -111,6 +123,13 @@ impl Told {
         }
         if let Some(api) = self.api.get() {
             api.set_progress(progress.clone());
+        }
+    }
+
+    /// Takes note of what was seen outside.
+    pub(crate) fn tell_outside(&self, outside: web::Outside) {
+        if let Some(api) = self.api.get() {
+            api.set_outside(outside);
         }
     }
 
@@ -166,6 +185,10 @@ impl Service {
         for relay in load.relays {
             let duties = Duties::new(holder.clone(), vec![relay.name().to_owned()]);
             spawn("relay", Box::new(move |db, stop| loops::relay(db, relay, duties, stop)))?;
+        }
+        if let Some(lookout) = load.lookout.filter(Lookout::is_needed) {
+            let told = progress.clone();
+            spawn("outside", Box::new(move |db, stop| loops::look_outside(db, &lookout, &told, stop)))?;
         }
         if db.is_shared() {
             let told = progress.clone();

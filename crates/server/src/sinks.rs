@@ -7,7 +7,7 @@ use kernel::{EventRecord, Result};
 use log_pulsar::{Encoding, Options, PulsarSink};
 use platform::{JsonLines, Location, Polling, Relay, Sink, Source};
 
-use crate::changes::Changes;
+use crate::changes::{Changes, Lags};
 
 /// The sinks of a process.
 #[derive(Args, Clone)]
@@ -89,11 +89,17 @@ enum SourceKind {
 }
 
 impl Sinks {
+    /// The broker's options, if events are taken to one.
+    pub(crate) fn broker(&self) -> Option<Options> {
+        self.broker.options()
+    }
+
     /// A relay to each of them, by the source that was asked for.
-    pub(crate) fn open(&self, location: &Location) -> Result<Vec<Relay>> {
+    /// `lags` learns how far streams are behind.
+    pub(crate) fn open(&self, location: &Location, lags: &Lags) -> Result<Vec<Relay>> {
         self.relays(|sink| match self.relay_source {
             SourceKind::Polling => Ok(Box::new(Polling)),
-            SourceKind::Changes => Ok(Box::new(Changes::open(location, sink)?)),
+            SourceKind::Changes => Ok(Box::new(Changes::open(location, sink, lags.clone())?)),
         })
     }
 

@@ -12,6 +12,7 @@ mod list;
 mod metrics;
 mod observe;
 mod openapi;
+mod outside;
 mod problem;
 mod state;
 
@@ -25,6 +26,7 @@ pub use api::Statistics;
 pub use auth::{Access, Scope};
 pub use intake::{Answer, Committer, Intake, Job, LARGEST_BATCH, Outcome};
 pub use openapi::document as openapi;
+pub use outside::{BacklogView, Outside, SlotView};
 pub use problem::status;
 pub use state::{Progress, Replay, Services, State};
 

@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::outside::Outside;
 use crate::state::State;
 
 /// The present moment of the machine's own clock, for measuring how long something takes and nothing else.
@@ -88,6 +89,7 @@ struct Snapshot {
     counters: Vec<(&'static str, &'static str, u64)>,
     gauges: Vec<(&'static str, &'static str, i64)>,
     lags: Vec<(&'static str, i64)>,
+    outside: Outside,
 }
 
 impl prometheus_client::collector::Collector for Snapshot {
@@ -105,6 +107,25 @@ impl prometheus_client::collector::Collector for Snapshot {
         let mut family = encoder.encode_descriptor(name, help, None, kind)?;
         for &(consumer, lag) in &self.lags {
             ConstGauge::new(lag).encode(family.encode_family(&[("consumer", consumer)])?)?;
+        }
+        self.encode_outside(&mut encoder)
+    }
+}
+
+impl Snapshot {
+    fn encode_outside(&self, encoder: &mut DescriptorEncoder<'_>) -> std::result::Result<(), std::fmt::Error> {
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let help = "What the database keeps of its log of changes for this reader";
+        let mut family = encoder.encode_descriptor("alpes_slot_behind_bytes", help, None, kind)?;
+        for slot in &self.outside.slots {
+            let Some(bytes) = slot.behind_bytes else { continue };
+            ConstGauge::new(bytes).encode(family.encode_family(&[("slot", slot.name.as_str())])?)?;
+        }
+        let help = "What the subscription has not acknowledged on the broker";
+        let mut family = encoder.encode_descriptor("alpes_topic_backlog_messages", help, None, kind)?;
+        for backlog in &self.outside.backlogs {
+            let labels = [("topic", backlog.topic.as_str()), ("subscription", backlog.subscription.as_str())];
+            ConstGauge::new(backlog.messages).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -134,6 +155,9 @@ fn snapshot(state: &State) -> Result<Snapshot> {
     let ((parked, resumed), dead) = db.read(|reader| Ok((parking::count(reader)?, dead_letters::count(reader)?)))?;
     let queued = i64::try_from(state.intake.queued_facts()).unwrap_or(i64::MAX);
     let size = i64::try_from(db.size_bytes()).unwrap_or(i64::MAX);
+    let outside = state.outside();
+    let alarms = i64::try_from(outside.alarms().len()).unwrap_or(i64::MAX);
+    let unseen = i64::from(!outside.unseen.is_empty());
     let count = |value: &std::sync::atomic::AtomicU64| value.load(Ordering::Relaxed);
     Ok(Snapshot {
         counters: vec![
@@ -149,7 +173,10 @@ fn snapshot(state: &State) -> Result<Snapshot> {
             ("alpes_intake_queue_facts", "Facts that wait for the intake's next transaction", queued),
             ("alpes_parked_events", "Events that wait for something", parked),
             ("alpes_dead_letters", "Events that a consumer could not handle", dead),
+            ("alpes_alarms", "Slots and backlogs that somebody should see to", alarms),
+            ("alpes_outside_unseen", "1 when the broker or the log of changes could not be looked at", unseen),
         ],
         lags: state.progress().positions.iter().map(|&(name, position)| (name, (head - position).max(0))).collect(),
+        outside,
     })
 }

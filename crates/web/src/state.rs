@@ -16,6 +16,7 @@ use crate::auth::{self, Access, Actor};
 use crate::intake::Intake;
 use crate::keys::KeyCache;
 use crate::metrics::{Metrics, moment};
+use crate::outside::Outside;
 use crate::problem::KEY_IN_FLIGHT;
 
 /// Tries a dead letter, and those behind it, again; answers how many. The runners that can do it live in the server.
@@ -69,6 +70,7 @@ pub struct Shared {
     /// When the keys were read last, in milliseconds since `started`.
     keys_read_at: AtomicU64,
     progress: watch::Sender<Progress>,
+    outside: Mutex<Outside>,
     requests: AtomicU64,
     /// Actors and the Idempotency-Keys of theirs that are being worked on.
     in_flight: Mutex<BTreeSet<(Arc<str>, String)>>,
@@ -119,6 +121,7 @@ impl State {
             started: moment(),
             keys_read_at: AtomicU64::new(0),
             progress: watch::Sender::new(Progress::default()),
+            outside: Mutex::default(),
             requests: AtomicU64::new(0),
             in_flight: Mutex::default(),
             run,
@@ -143,6 +146,16 @@ impl State {
             *known = progress;
             is_new
         });
+    }
+
+    /// Tells what was seen outside.
+    pub fn set_outside(&self, outside: Outside) {
+        *self.outside.lock().unwrap_or_else(PoisonError::into_inner) = outside;
+    }
+
+    /// What was seen outside last.
+    pub(crate) fn outside(&self) -> Outside {
+        self.outside.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads the keys again, after this process has made or revoked one.

@@ -1,7 +1,7 @@
 //! MariaDB from Debian's package, as one throw-away server.
 
 use super::place::{Place, User, free_ports};
-use super::{Prepared, first_word};
+use super::{Prepared, certificates, first_word};
 use crate::process::tool;
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,8 @@ const SETTINGS: &[&str] = &[
     "--innodb-buffer-pool-size=256M",
     "--character-set-server=utf8mb4",
     "--max-allowed-packet=64M",
+    "--ssl-cert=server.pem",
+    "--ssl-key=server.key",
 ];
 /// Run by the server at its start, one statement per line. Nobody without a name may connect: such a row would win over
 /// `alpes` from any host.
@@ -59,6 +61,7 @@ pub(super) fn prepare(root: &Path, base: &Path) -> Result<Prepared> {
     install.args(["--no-defaults", "--skip-test-db", "--skip-name-resolve"]);
     install.arg(format!("--datadir={}", data.display()));
     place.run(install)?;
+    certificates::make(&place, &data, user)?;
     let account = data.join("account.sql");
     std::fs::write(&account, ACCOUNT)?;
     let [port] = free_ports()?;

@@ -5,6 +5,7 @@
 //!
 //! To add one, write a file with `missing`, `prepare` and `answers`, and add it to [`Service`].
 
+mod certificates;
 mod daemon;
 mod environment;
 mod mariadb;
@@ -12,7 +13,7 @@ mod place;
 mod postgres;
 mod pulsar;
 
-use crate::process::root;
+use crate::process::{root, tool};
 use anyhow::{Context as _, Result, bail};
 use daemon::Record;
 use place::Place;
@@ -160,6 +161,9 @@ pub(crate) fn end(root: &Path) -> Result<()> {
 
 /// Why a service cannot run here: what to install.
 pub(crate) fn missing(root: &Path, service: Service) -> Option<String> {
+    if service != Service::Pulsar && tool(root, "openssl").is_none() {
+        return Some("install the package openssl".to_owned());
+    }
     match service {
         Service::Postgres => postgres::missing(),
         Service::Mariadb => mariadb::missing(root),
@@ -283,6 +287,13 @@ fn write_environment(base: &Path) -> Result<Vec<(String, String)>> {
     if Record::alive(base, Service::Pulsar.name()).is_some() {
         let control = environment::write_control(base, Service::Pulsar.name())?;
         variables.push(("ALPES_TEST_PULSAR_CONTROL".to_owned(), control));
+    }
+    for service in [Service::Postgres, Service::Mariadb] {
+        let alive = Record::alive(base, service.name());
+        if let Some(file) = alive.and_then(|_| certificates::authority(base, service.name())) {
+            let variable = format!("ALPES_TEST_{}_CA", service.name().to_uppercase());
+            variables.push((variable, std::path::absolute(file)?.display().to_string()));
+        }
     }
     environment::write(base, &variables)?;
     Ok(variables)

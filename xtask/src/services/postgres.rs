@@ -1,7 +1,7 @@
 //! PostgreSQL from Debian's package, as one throw-away cluster.
 
 use super::place::{Place, User, free_ports};
-use super::{Prepared, first_word};
+use super::{Prepared, certificates, first_word};
 use anyhow::{Context as _, Result, ensure};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,9 @@ const SETTINGS: &[&str] = &[
     "max_slot_wal_keep_size=256MB",
     "max_connections=200",
     "shared_buffers=256MB",
+    "ssl=on",
+    "ssl_cert_file=server.pem",
+    "ssl_key_file=server.key",
 ];
 /// One statement per line: a single-user server reads them so.
 const ROLE: &str =
@@ -51,6 +54,7 @@ pub(super) fn prepare(base: &Path) -> Result<Prepared> {
     let mut initdb = program("initdb");
     initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"]).arg(&data);
     place.run(initdb)?;
+    certificates::make(&place, &data, user)?;
     std::fs::write(data.join("pg_hba.conf"), WHO_MAY_CONNECT)?;
     std::fs::write(place.home.join("role.sql"), ROLE)?;
     let mut single = program("postgres");

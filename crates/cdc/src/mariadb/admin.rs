@@ -113,6 +113,23 @@ pub(super) fn lag(endpoint: &Endpoint, place: &Place, is_active: bool) -> Result
     })
 }
 
+/// The sessions that read the binary log for this database. The server keeps the log for a time and not for them, and knows
+/// no place of theirs.
+pub(crate) fn slots(endpoint: &Endpoint) -> Result<Vec<crate::Slot>> {
+    let mut conn = connect::mariadb(endpoint, PATIENCE)?;
+    let sql = "SELECT COALESCE(state, '') FROM information_schema.processlist
+               WHERE command LIKE 'Binlog Dump%' AND db = DATABASE() ORDER BY id";
+    let states: Vec<String> = conn.query(sql).map_err(|error| fault(&error))?;
+    let slot = |status| crate::Slot {
+        name: "binlog".to_owned(),
+        status,
+        is_active: true,
+        behind_bytes: None,
+        limit_bytes: None,
+    };
+    Ok(states.into_iter().map(slot).collect())
+}
+
 fn one<T: FromRow>(conn: &mut Conn, sql: &str) -> Result<T> {
     let row = conn.query_first(sql).map_err(|error| fault(&error))?;
     row.ok_or_else(|| lost(&format!("no answer to {sql}")))

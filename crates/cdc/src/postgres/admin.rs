@@ -135,15 +135,33 @@ pub(super) fn start(endpoint: &Endpoint, slot: &str) -> Result<Start> {
 
 pub(super) fn lag(endpoint: &Endpoint, slot: &str) -> Result<Lag> {
     let mut client = connect::postgres(endpoint)?;
-    let limit: i32 =
-        one(&mut client, "SELECT setting::int FROM pg_settings WHERE name = 'max_slot_wal_keep_size'", &[])?;
+    let limit_bytes = limit_bytes(&mut client)?;
     let slot = found(&mut client, slot)?.ok_or_else(|| gone("there is no slot"))?;
-    Ok(Lag {
-        behind_bytes: slot.behind_bytes,
-        limit_bytes: u64::try_from(limit).ok().map(|mebibytes| mebibytes << 20),
-        status: slot.status,
-        is_active: slot.is_active,
-    })
+    Ok(Lag { behind_bytes: slot.behind_bytes, limit_bytes, status: slot.status, is_active: slot.is_active })
+}
+
+/// What the server keeps for a slot at most.
+fn limit_bytes(client: &mut Client) -> Result<Option<u64>> {
+    let sql = "SELECT setting::int FROM pg_settings WHERE name = 'max_slot_wal_keep_size'";
+    let mebibytes: i32 = one(client, sql, &[])?;
+    Ok(u64::try_from(mebibytes).ok().map(|mebibytes| mebibytes << 20))
+}
+
+/// The logical slots of this database.
+pub(crate) fn slots(endpoint: &Endpoint) -> Result<Vec<crate::Slot>> {
+    let mut client = connect::postgres(endpoint)?;
+    let limit_bytes = limit_bytes(&mut client)?;
+    let names =
+        "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database() ORDER BY slot_name";
+    let names = client.query(names, &[]).map_err(|error| fault(&error))?;
+    let mut slots = Vec::new();
+    for row in names {
+        let name: String = row.try_get(0).map_err(|error| fault(&error))?;
+        // It may be gone by now.
+        let Some(Slot { status, is_active, behind_bytes, .. }) = found(&mut client, &name)? else { continue };
+        slots.push(crate::Slot { name, status, is_active, behind_bytes: Some(behind_bytes), limit_bytes });
+    }
+    Ok(slots)
 }
 
 /// A slot as the server describes it.

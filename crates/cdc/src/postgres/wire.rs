@@ -2,21 +2,24 @@
 //! what is confirmed. It must not know what a change holds.
 //! <https://www.postgresql.org/docs/current/protocol-replication.html>
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use kernel::{Fault, Result};
-use platform::Endpoint;
+use platform::{Endpoint, tls_refusal};
 use postgres::fallible_iterator::FallibleIterator as _;
 use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::backend::{COPY_DATA_TAG, Header, Message};
 use postgres_protocol::message::frontend;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::garbled;
 use crate::PUBLICATION;
-use crate::connect::{PATIENCE, lost};
+use crate::connect::{PATIENCE, lost, refused};
 
 /// The answer to START_REPLICATION, which `postgres-protocol` does not know.
 const COPY_BOTH_TAG: u8 = b'W';
@@ -36,8 +39,37 @@ pub(super) enum Copied<'b> {
     KeepAlive { end: u64, wants_reply: bool },
 }
 
+/// A connection, encrypted or not.
+enum Socket {
+    Plain(TcpStream),
+    Encrypted(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Socket {
+    const fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Encrypted(stream) => &stream.sock,
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.read(into),
+            Self::Encrypted(stream) => stream.read(into),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.write_all(bytes),
+            Self::Encrypted(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
+}
+
 pub(super) struct Wire {
-    socket: TcpStream,
+    socket: Socket,
     buffer: Vec<u8>,
     /// What of the buffer is read, and how much of it is filled.
     start: usize,
@@ -47,7 +79,7 @@ pub(super) struct Wire {
 impl Wire {
     /// Logs in and begins to replicate, from where the slot stands.
     pub(super) fn replicate(endpoint: &Endpoint, slot: &str) -> Result<Self> {
-        let mut wire = Self { socket: dial(endpoint)?, buffer: vec![0; 4 * CHUNK_BYTES], start: 0, filled: 0 };
+        let mut wire = Self { socket: connect(endpoint)?, buffer: vec![0; 4 * CHUNK_BYTES], start: 0, filled: 0 };
         wire.log_in(endpoint)?;
         // Place 0/0 is the slot's own: a place remembered elsewhere could lie ahead of a restored server.
         let command = format!(
@@ -181,7 +213,7 @@ impl Wire {
             }
         }
         let at_most = at_most.max(Duration::from_micros(1));
-        self.socket.set_read_timeout(Some(at_most)).map_err(|error| lost(&error))?;
+        self.socket.tcp().set_read_timeout(Some(at_most)).map_err(|error| lost(&error))?;
         match self.socket.read(&mut self.buffer[self.filled..]) {
             Ok(0) => Err(lost(&"the server closed the connection")),
             Ok(count) => {
@@ -223,6 +255,36 @@ impl Drop for Wire {
             Ok(())
         });
     }
+}
+
+fn connect(endpoint: &Endpoint) -> Result<Socket> {
+    let tcp = dial(endpoint)?;
+    match endpoint.tls.client()? {
+        None => Ok(Socket::Plain(tcp)),
+        Some(client) => encrypt(tcp, endpoint, client),
+    }
+}
+
+/// Asks the server to encrypt, and shakes hands.
+fn encrypt(mut tcp: TcpStream, endpoint: &Endpoint, client: ClientConfig) -> Result<Socket> {
+    let mut out = BytesMut::new();
+    frontend::ssl_request(&mut out);
+    let mut answer = [0];
+    tcp.set_read_timeout(Some(PATIENCE)).map_err(|error| lost(&error))?;
+    tcp.write_all(&out).and_then(|()| tcp.read_exact(&mut answer)).map_err(|error| lost(&error))?;
+    if answer != *b"S" {
+        return Err(refused("the server does not encrypt: set `ssl = on` in postgresql.conf and reload"));
+    }
+    let name = ServerName::try_from(endpoint.host.clone()).map_err(|error| refused(error.to_string()))?;
+    let connection = ClientConnection::new(Arc::new(client), name).map_err(|error| refused(error.to_string()))?;
+    let mut stream = StreamOwned::new(connection, tcp);
+    while stream.conn.is_handshaking() {
+        stream
+            .conn
+            .complete_io(&mut stream.sock)
+            .map_err(|error| tls_refusal(&error).unwrap_or_else(|| lost(&error)))?;
+    }
+    Ok(Socket::Encrypted(Box::new(stream)))
 }
 
 fn dial(endpoint: &Endpoint) -> Result<TcpStream> {

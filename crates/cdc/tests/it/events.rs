@@ -122,6 +122,69 @@ fn a_gap_is_found_and_what_came_before_it_is_told() {
 }
 
 #[test]
+fn places_are_shown_with_what_is_kept_for_them_and_whether_somebody_reads() {
+    on_each(|world| {
+        assert_eq!(cdc::slots(&world.location).unwrap(), []);
+        let mut stream = world.open(0);
+        world.publish(&[event("a", "1")]);
+        read(&mut stream, 1);
+        let slots = cdc::slots(&world.location).unwrap();
+        let [slot] = &slots[..] else { panic!("{slots:?}") };
+        assert!(slot.is_active && !slot.status.is_empty(), "{slot:?}");
+        let name = if world.is_postgres() { format!("alpes_{}", world.name) } else { "binlog".to_owned() };
+        assert_eq!((&slot.name, slot.behind_bytes.is_some()), (&name, world.is_postgres()));
+        drop(stream);
+        // PostgreSQL keeps the place for the reader that is away.
+        let deadline = now() + crate::world::PATIENCE;
+        let is_kept = usize::from(world.is_postgres());
+        let rests = |slots: &[cdc::Slot]| slots.len() == is_kept && slots.iter().all(|slot| !slot.is_active);
+        while !rests(&cdc::slots(&world.location).unwrap()) {
+            assert!(now() < deadline, "{:?}", cdc::slots(&world.location));
+            crate::world::pause(Duration::from_millis(50));
+        }
+    });
+    assert_eq!(cdc::slots(&platform::Location::directory("/nowhere")).unwrap(), []);
+}
+
+/// `ALPES_TEST_POSTGRES_CA` and `ALPES_TEST_MARIADB_CA` name the authorities of the servers' certificates.
+#[test]
+fn a_stream_may_be_encrypted_and_the_server_known() {
+    on_each(|world| {
+        let variable = if world.is_postgres() { "ALPES_TEST_POSTGRES_CA" } else { "ALPES_TEST_MARIADB_CA" };
+        let Ok(authority) = std::env::var(variable) else {
+            println!("NOT RUN: {variable} is not set");
+            return;
+        };
+        let location = |url: &str, parameters: &str| {
+            platform::Location::parse(&format!("{url}?sslmode={parameters}"), std::path::Path::new(".")).unwrap()
+        };
+        let token = cdc::setup(&world.location, &world.name).unwrap();
+        // The certificate is for the name.
+        let named = world.url.replace("127.0.0.1", "localhost");
+        let verified = format!("verify-full&sslrootcert={authority}");
+        for (nth, (url, mode)) in (1..).zip([(&world.url, "require"), (&named, verified.as_str())]) {
+            let place = location(url, mode);
+            cdc::preflight(&place, &world.name).unwrap();
+            let mut stream = crate::world::resumed(&place, &world.name, nth - 1, &token);
+            // More than one record of the encryption's.
+            let large = "x".repeat(100_000);
+            world.publish(&[event("a", &large)]);
+            let events = read(&mut stream, 1);
+            assert_eq!((positions(&events), events[0].payload.contains(&large)), (vec![nth], true));
+            stream.acknowledge(nth).unwrap();
+        }
+        let stranger = location(&world.url, "verify-full");
+        let misnamed = location(&world.url, &verified);
+        for place in [stranger, misnamed] {
+            let fault = cdc::preflight(&place, &world.name).unwrap_err();
+            assert!(fault.detail().contains("certificate is not accepted"), "{fault}");
+            let fault = cdc::Stream::open(&place, &world.name, 2, Some(&token)).map(drop).unwrap_err();
+            assert!(fault.detail().contains("certificate is not accepted"), "{fault}");
+        }
+    });
+}
+
+#[test]
 fn acknowledged_places_move_and_changes_of_other_tables_do_not_hold_back_the_log() {
     on_each(|world| {
         let mut stream = world.open(0);

@@ -107,6 +107,8 @@ fn a_slot_that_was_given_up_is_said_to_be_lost() {
     publish("2");
     assert_eq!(fault_of(&mut stream).code(), "unavailable");
     drop(stream);
+    let slots = cdc::slots(&place).unwrap();
+    assert_eq!((slots.len(), slots[0].status.as_str(), slots[0].is_active), (1, "lost", false), "{slots:?}");
     let fault = cdc::Stream::open(&place, "test", 1, Some(&token)).map(drop).unwrap_err();
     assert!(must_set_up(&fault) && must_catch_up(&fault), "{fault}");
     // What the relay does then.

@@ -78,14 +78,7 @@ impl World {
 
     /// A stream that goes on; a reader that was just killed may still be counted as one for a moment.
     pub(crate) fn resume(&self, after: i64, token: &str) -> Stream {
-        for _ in 0..100 {
-            match Stream::open(&self.location, &self.name, after, Some(token)) {
-                Ok(stream) => return stream,
-                Err(fault) if fault.code() == "unavailable" => pause(Duration::from_millis(100)),
-                Err(fault) => panic!("{fault}"),
-            }
-        }
-        panic!("the slot never became free")
+        resumed(&self.location, &self.name, after, token)
     }
 
     pub(crate) fn table(&self) -> Vec<EventRecord> {
@@ -214,4 +207,16 @@ pub(crate) fn fault_of(stream: &mut Stream) -> kernel::Fault {
 
 pub(crate) fn positions(events: &[EventRecord]) -> Vec<i64> {
     events.iter().map(|event| event.position).collect()
+}
+
+/// Opens a stream when its slot is free.
+pub(crate) fn resumed(location: &Location, name: &str, after: i64, token: &str) -> Stream {
+    for _ in 0..100 {
+        match Stream::open(location, name, after, Some(token)) {
+            Ok(stream) => return stream,
+            Err(fault) if fault.code() == "unavailable" => pause(Duration::from_millis(100)),
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+    panic!("the slot never became free")
 }

@@ -4,7 +4,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests of a driver adapter wait for a broker and kill it meanwhile")]
 #![expect(clippy::unwrap_used, reason = "everything here is a test")]
 
+mod asyncapi;
 mod broker;
+mod conformance;
 mod interop;
 mod sink;
 mod subscription;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kernel::{EventRecord, Kind};
-use log_pulsar::{Encoding, Options, PulsarSink, topics};
+use log_pulsar::{Encoding, Options, PulsarSink, Subscription, SubscriptionOptions, topics};
 use platform::Sink;
 use serde_json::{Value, json};
 
@@ -68,6 +68,31 @@ fn setting_up_again_changes_nothing_and_the_status_tells_it() {
         assert_eq!((topic.exists, topic.partitions, topic.schema_version), (true, 2, Some(0)), "{topic:?}");
     }
     assert!(status.iter().all(|topic| topic.stored_bytes > 0), "{status:?}");
+}
+
+#[test]
+fn backlogs_are_told_by_topic_and_subscription_with_those_of_dead_letters() {
+    for partitions in [0, 2] {
+        let Some(mut broker) = Broker::find("backlogs") else { return };
+        assert_eq!(topics::backlogs(&broker.options).unwrap(), BTreeMap::new(), "no namespace yet");
+        broker.options.partitions = partitions;
+        topics::setup(&broker.options).unwrap();
+        let topic = broker.options.topic("partners.partner");
+        let how = SubscriptionOptions::new("crm", vec![topic.clone()]);
+        let mut subscription = Subscription::new(broker.options.clone(), how).unwrap();
+        subscription.step(|_| Ok(())).unwrap();
+        let mut sink = PulsarSink::new(broker.options.clone()).unwrap();
+        sink.deliver(&[suspended(1, 1, "poison")]).unwrap();
+        let hopeless = |_: &[log_pulsar::Inbound]| Err(kernel::Fault::new(&kernel::problems::INVALID, "no"));
+        while subscription.step(hopeless).unwrap().dead == 0 {}
+        subscription.close();
+        sink.deliver(&[suspended(2, 1, "fine"), suspended(3, 2, "fine")]).unwrap();
+        let expected = |name: &str, count: i64| BTreeMap::from([(name.to_owned(), count)]);
+        let found = topics::backlogs(&broker.options).unwrap();
+        assert_eq!(found[&topic], expected("crm", 2));
+        assert_eq!(found[&format!("{topic}-crm-DLQ")], expected("letters", 1));
+        assert_eq!(found.len(), topics::status(&broker.options).unwrap().len() + 1, "{found:?}");
+    }
 }
 
 #[test]

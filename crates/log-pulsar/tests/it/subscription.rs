@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use kernel::{EventRecord, Fault, IdSource, ManualClock, Result, Timestamp, problems};
+use kernel::{EventRecord, Fault, IdSource, ManualClock, Result, Timestamp};
 use log_pulsar::{Encoding, Inbound, Options, PulsarSink, Subscription, SubscriptionOptions, topics};
 use platform::{Db, DbOptions, Lane, Sink, inbox};
 use pulsar::ProducerOptions;
@@ -236,7 +236,7 @@ fn a_failing_key_holds_back_its_own_messages_and_at_last_becomes_a_letter() {
     assert_eq!((letter.properties["dead_attempts"].as_str(), letter.properties["ce_sequence"].as_str()), ("5", "3"));
 }
 
-fn database() -> Db {
+pub(crate) fn database() -> Db {
     let clock = std::sync::Arc::new(ManualClock::at(Timestamp::from_micros(1_769_860_800_000_000)));
     let migrations = vec![platform::MIGRATIONS];
     Db::in_memory(DbOptions { clock, ids: IdSource::from_number(1), hook: None, migrations }).unwrap()
@@ -272,35 +272,6 @@ fn effects(db: &Db) -> Vec<String> {
 }
 
 #[test]
-fn a_crash_between_effect_and_acknowledgement_has_the_effect_once() {
-    let Some(broker) = Broker::find("a crash before the acknowledgement") else { return };
-    topics::setup(&broker.options).unwrap();
-    let events: Vec<_> = (0..100_u8).map(|n| suspended(n.into(), n % 7, "fine")).collect();
-    PulsarSink::new(broker.options.clone()).unwrap().deliver(&events).unwrap();
-    let db = database();
-    let (mut seen, mut crashes) = (0, 0);
-    while effects(&db).len() < 60 {
-        crashes += 1;
-        assert!(crashes < 50, "messages without an effect do not come again");
-        // The effect is committed, and then the process is gone before it can acknowledge anything.
-        let mut subscription = subscribe(&broker, "crashing", partners(&broker.options));
-        let _ = subscription.step(|messages| {
-            seen += messages.len();
-            once(&db, &messages[..messages.len().min(20 + effects(&db).len())])?;
-            Err(Fault::new(&problems::UNAVAILABLE, "killed"))
-        });
-    }
-    let mut subscription = subscribe(&broker, "crashing", partners(&broker.options));
-    let handle = |messages: &[Inbound]| {
-        seen += messages.len();
-        once(&db, messages)
-    };
-    until(&mut subscription, handle, || effects(&db).len() == 100);
-    assert!(seen > 100, "messages came again: {seen}");
-    assert_eq!(effects(&db).into_iter().collect::<BTreeSet<_>>().len(), 100, "and had their effects once");
-}
-
-#[test]
 fn a_batch_of_another_publisher_is_not_acknowledged_before_its_last_message() {
     let Some(broker) = Broker::find("batches of others") else { return };
     topics::setup(&broker.options).unwrap();
@@ -330,36 +301,6 @@ fn a_batch_of_another_publisher_is_not_acknowledged_before_its_last_message() {
         status.iter().find(|status| &status.topic == topic).unwrap().backlogs["batches"]
     };
     until(&mut subscription, accept, || done.borrow().len() == 6 && backlog() == 0);
-}
-
-#[test]
-fn a_topic_that_moves_loses_nothing_and_keeps_its_order() {
-    let Some(mut broker) = Broker::find("a topic that moves") else { return };
-    broker.options.partitions = 2;
-    topics::setup(&broker.options).unwrap();
-    let topic = partners(&broker.options)[0].replacen("://", "/", 1);
-    let mut sink = PulsarSink::new(broker.options.clone()).unwrap();
-    let mut subscription = subscribe(&broker, "moving", partners(&broker.options));
-    let db = database();
-    let events: Vec<_> = (0..3_000_i32).map(|n| suspended(n.into(), u8::try_from(n % 11).unwrap(), "fine")).collect();
-    for (nth, slice) in events.chunks(300).enumerate() {
-        while let Err(fault) = sink.deliver(slice) {
-            println!("{fault}");
-        }
-        // One message of each slice fails the first time, so that some wait when the broker lets go of the topic.
-        let mut failed = false;
-        let _ = subscription.step(|messages| {
-            if !std::mem::replace(&mut failed, true) {
-                return Err(Fault::internal("the first time"));
-            }
-            once(&db, messages)
-        });
-        if nth % 3 == 1 {
-            assert_eq!(broker.admin("PUT", &format!("{topic}/unload"), "").0, 204);
-        }
-    }
-    until(&mut subscription, |messages| once(&db, messages), || effects(&db).len() == events.len());
-    in_order(&events, &effects(&db));
 }
 
 #[test]

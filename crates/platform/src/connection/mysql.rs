@@ -12,7 +12,9 @@ use mysql::{Conn, Opts, OptsBuilder, Params};
 
 use super::{Cell, Class, Failure, Head, REFUSED, WIRE_TIMEOUT, Write, disk_full};
 use crate::dialect::{Dialect, mysql_casts};
+use crate::location::Server;
 use crate::sql::{OnDuplicate, Row, Value};
+use crate::tls;
 
 /// A statement's text ends at about this size: a quarter of the smallest `max_allowed_packet` that is accepted.
 const LARGEST_TEXT: usize = 4 << 20;
@@ -100,8 +102,9 @@ pub(crate) struct MysqlConnection {
 
 impl MysqlConnection {
     /// Connects, for writing or for reading only.
-    pub(crate) fn open(opts: &Opts, writes: bool) -> Result<Self> {
-        let builder = OptsBuilder::from_opts(opts.clone())
+    pub(crate) fn open(server: &Server<Opts>, writes: bool) -> Result<Self> {
+        let builder = OptsBuilder::from_opts(server.options.clone())
+            .ssl_opts(server.tls.mysql())
             .tcp_connect_timeout(Some(WIRE_TIMEOUT))
             .tcp_keepalive_time_ms(Some(10_000))
             .tcp_user_timeout_ms(u32::try_from(WIRE_TIMEOUT.as_millis()).ok())
@@ -350,6 +353,10 @@ const fn is_lost(error: &mysql::Error) -> bool {
 fn failure(error: &mysql::Error) -> Failure {
     let unavailable =
         |class, words: &str| Failure::new(class, Fault::new(&problems::UNAVAILABLE, words.to_owned()).caused_by(error));
+    // What the server says may quote anything.
+    if let (false, Some(fault)) = (matches!(error, mysql::Error::MySqlError(_)), tls::refusal(error)) {
+        return Failure::new(Class::Ordinary, fault);
+    }
     if is_lost(error) {
         return Failure::lost(error);
     }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use kernel::{Fault, Result, Timestamp, problems};
 use postgres::types::private::BytesMut;
 use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use postgres::{Client, Config, NoTls, SimpleQueryMessage, Statement};
+use postgres::{Client, Config, SimpleQueryMessage, Statement};
 
 use super::{Cell, Class, Failure, Head, REFUSED, WIRE_TIMEOUT, Write, disk_full, sqlite};
 use crate::dialect::numbered;
+use crate::location::Server;
 use crate::sql::{Row, Value};
+use crate::tls;
 
 type Unboxed = Box<dyn std::error::Error + Sync + Send>;
 
@@ -117,7 +119,7 @@ impl ToSql for Array<'_> {
 
 /// A connection that makes itself anew when it is lost; never in the middle of a transaction.
 pub(crate) struct PostgresConnection {
-    config: Config,
+    server: Server<Config>,
     writes: bool,
     client: RefCell<Option<Client>>,
     statements: RefCell<BTreeMap<String, Statement>>,
@@ -128,9 +130,9 @@ pub(crate) struct PostgresConnection {
 
 impl PostgresConnection {
     /// Connects, for writing or for reading only.
-    pub(crate) fn open(config: &Config, writes: bool) -> Result<Self> {
+    pub(crate) fn open(server: &Server<Config>, writes: bool) -> Result<Self> {
         let connection = Self {
-            config: config.clone(),
+            server: server.clone(),
             writes,
             client: RefCell::new(None),
             statements: RefCell::new(BTreeMap::new()),
@@ -147,10 +149,11 @@ impl PostgresConnection {
     fn connect(&self) -> Result<(), Failure> {
         self.statements.borrow_mut().clear();
         *self.client.borrow_mut() = None;
-        let mut config = self.config.clone();
+        let mut config = self.server.options.clone();
         config.connect_timeout(WIRE_TIMEOUT).application_name("alpes").keepalives_idle(Duration::from_secs(10));
         config.tcp_user_timeout(WIRE_TIMEOUT);
-        let mut client = config.connect(NoTls).map_err(|error| failure(&error))?;
+        let connected = self.server.tls.postgres(config).map_err(|fault| Failure::new(Class::Ordinary, fault))?;
+        let mut client = connected.map_err(|error| failure(&error))?;
         // Every query here finds its rows by an index. What the planner believes about a table that has grown since it
         // was last analysed must not turn that into a walk over all of it. So one plan per statement will do, and nothing
         // is planned again.
@@ -387,6 +390,9 @@ fn failure(error: &postgres::Error) -> Failure {
         Failure::new(class, Fault::new(&problems::UNAVAILABLE, words.to_owned()).caused_by(format!("{error:?}")))
     };
     let Some(server) = error.as_db_error() else {
+        if let Some(fault) = tls::refusal(error) {
+            return Failure::new(Class::Ordinary, fault);
+        }
         let io = std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>());
         return if error.is_closed() || io || error.to_string().contains("connect") {
             Failure::lost(format!("{error:?}"))

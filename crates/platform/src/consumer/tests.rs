@@ -184,23 +184,6 @@ fn what_nobody_handles_is_passed_over_without_writing() {
     assert_eq!(seen(&db), [101, 102 + WINDOW]);
 }
 
-#[test]
-fn a_reset_is_noticed_by_a_running_runner() {
-    let db = in_memory();
-    fill(&db, 50);
-    let mut runner = runner(fold);
-    run(&mut runner, &db);
-    let before = state(&db);
-    db.write("rebuild", Lane::Front, "tester", |tx| {
-        tx.execute("DELETE FROM seen", &[])?;
-        tx.execute("DELETE FROM fold", &[])?;
-        reset(tx, "fold")
-    })
-    .unwrap();
-    run(&mut runner, &db);
-    assert_eq!(state(&db), before);
-}
-
 /// A runner that fails at `poison` (its position) as long as it is not 0.
 fn poisoned(poison: &Arc<AtomicI64>, panics: bool) -> Runner {
     let poison = poison.clone();
@@ -296,23 +279,4 @@ fn a_reset_closes_the_letters_because_their_events_come_again() {
     .unwrap();
     run(&mut runner, &db);
     assert_eq!((seen(&db), letters(&db).len()), (vec![1, 2, 3], 0));
-}
-
-#[test]
-fn a_database_that_cannot_be_written_makes_no_dead_letters() {
-    let down = Arc::new(AtomicBool::new(true));
-    let told = down.clone();
-    let db = in_memory();
-    let mut runner = runner(move |tx, events| {
-        if told.load(Ordering::Relaxed) {
-            return Err(Fault::new(&problems::UNAVAILABLE, "down"));
-        }
-        fold(tx, events)
-    });
-    fill(&db, 20);
-    assert_eq!(runner.step(&db).unwrap_err().code(), "unavailable");
-    assert!(letters(&db).is_empty() && seen(&db).is_empty());
-    down.store(false, Ordering::Relaxed);
-    run(&mut runner, &db);
-    assert_eq!(state(&db), expected(20));
 }

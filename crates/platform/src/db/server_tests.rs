@@ -23,7 +23,7 @@ fn processes(count: usize) -> Vec<Db> {
 }
 
 /// Ends all sessions of this database, as an operator or a failing network would.
-fn kill_sessions(db: &Db) {
+pub(crate) fn kill_sessions(db: &Db) {
     let place = db.place.clone().unwrap();
     let assassin = place.connect(false).unwrap();
     match &place {

@@ -1,4 +1,5 @@
-//! `alpes docs --out DIR`: the documents that are generated from the code: events, problems, settings, OpenAPI.
+//! `alpes docs --out DIR`: the documents that are generated from the code: events, problems, settings, OpenAPI,
+//! AsyncAPI.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ pub(crate) struct Arguments {
     out: PathBuf,
 }
 
-/// Writes the four documents.
+/// Writes the documents.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.out)?;
     for (name, text) in [
@@ -24,6 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ("problems.md", problems()),
         ("config.md", config::page()),
         ("openapi.json", web::openapi()),
+        ("asyncapi.yaml", log_pulsar::asyncapi::page().map_err(anyhow::Error::msg)?),
     ] {
         std::fs::write(arguments.out.join(name), text.trim_end().to_owned() + "\n")?;
     }

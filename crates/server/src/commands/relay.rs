@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use platform::{Db, Relay, Step};
 
+use crate::changes::Lags;
 use crate::cli::Common;
 use crate::duties::{self, Duties};
 use crate::serve::Told;
@@ -31,7 +32,8 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> 
     let location = common.location()?;
     let db = wiring::open_beside(&location)?;
     // Once is over when the table is: what the database tells of changes has no end.
-    let relays = if arguments.once { arguments.sinks.polling()? } else { arguments.sinks.open(&location)? };
+    let relays =
+        if arguments.once { arguments.sinks.polling()? } else { arguments.sinks.open(&location, &Lags::default())? };
     anyhow::ensure!(!relays.is_empty(), "there is nowhere to take events: name a sink, for example --relay-file FILE");
     let holder = duties::holder(&db);
     if arguments.once {

@@ -10,6 +10,7 @@ use utoipa_axum::routes;
 use crate::auth::Scope;
 use crate::extract::{Get, NoParameters, parameter_fault};
 use crate::list::{Order, limit};
+use crate::outside::Outside;
 use crate::problem::Reply;
 use crate::state::State;
 
@@ -193,11 +194,14 @@ pub struct Statistics {
     pub consumers: Vec<ConsumerView>,
     /// Who does what; empty where one process does everything.
     pub leases: Vec<LeaseView>,
+    /// What the database and the broker keep for those who read events, with alarms.
+    pub outside: Outside,
 }
 
 impl Statistics {
-    /// Reads them; `running` is how far consumers of this process have come beyond what is stored.
-    pub fn read(reader: &Reader<'_>, now: Timestamp, running: &[(&str, i64)]) -> Result<Self> {
+    /// Reads them; `running` is how far consumers of this process have come beyond what is stored, `outside` what was
+    /// seen elsewhere.
+    pub fn read(reader: &Reader<'_>, now: Timestamp, running: &[(&str, i64)], outside: Outside) -> Result<Self> {
         let head = event_log::head(reader)?;
         let (parked, resumed) = parking::count(reader)?;
         let letters = dead_letters::list(reader, None, 1_000)?;
@@ -227,14 +231,16 @@ impl Statistics {
             dead_letters: dead_letters::count(reader)?,
             consumers: positions.into_iter().map(view).collect(),
             leases: lease::list(reader)?.into_iter().map(lease).collect(),
+            outside,
         })
     }
 }
 
-/// Positions and lags of consumers and relays, how many events wait or failed, and which process does what.
+/// Positions and lags of consumers and relays, how many events wait or failed, which process does what, and what the
+/// database and the broker keep for readers.
 #[utoipa::path(get, path = "/v1/events/statistics", tag = "events", security(("api_key" = ["events:read"])),
     responses((status = 200, body = Statistics)))]
 async fn statistics(get: Get<NoParameters, READ>) -> Reply {
-    let (running, now) = (get.state.progress(), get.state.db.now());
-    get.run(move |reader, _| Statistics::read(reader, now, &running.positions)).await
+    let (running, outside, now) = (get.state.progress(), get.state.outside(), get.state.db.now());
+    get.run(move |reader, _| Statistics::read(reader, now, &running.positions, outside)).await
 }

@@ -119,6 +119,43 @@ async fn metrics_count_requests_and_the_database() {
 }
 
 #[tokio::test]
+async fn what_is_kept_outside_is_shown_with_its_alarms() {
+    let app = App::new();
+    let before = app.get("/v1/events/statistics").await;
+    assert_eq!(before.body["outside"], json!({ "slots": [], "backlogs": [], "unseen": [] }));
+    app.state.set_outside(web::Outside {
+        observed_at: Some(app.db.now()),
+        slots: vec![web::SlotView {
+            name: "alpes_relay_pulsar".to_owned(),
+            status: "extended".to_owned(),
+            is_active: false,
+            behind_bytes: Some(7_000_000),
+            limit_bytes: None,
+            alarm: Some("7 MB behind, and nobody reads it".to_owned()),
+        }],
+        backlogs: vec![web::BacklogView {
+            topic: "persistent://public/alpes/partners.partner".to_owned(),
+            subscription: "crm".to_owned(),
+            messages: 3,
+            alarm: None,
+        }],
+        unseen: vec!["the broker: away".to_owned()],
+    });
+    let outside = app.get("/v1/events/statistics").await.body["outside"].clone();
+    assert_eq!(outside["slots"][0]["alarm"], "7 MB behind, and nobody reads it", "{outside}");
+    assert_eq!((&outside["backlogs"][0]["messages"], &outside["unseen"][0]), (&json!(3), &json!("the broker: away")));
+    let page = app.get("/metrics").await;
+    for line in [
+        "alpes_slot_behind_bytes{slot=\"alpes_relay_pulsar\"} 7000000",
+        "alpes_topic_backlog_messages{topic=\"persistent://public/alpes/partners.partner\",subscription=\"crm\"} 3",
+        "alpes_alarms 1",
+        "alpes_outside_unseen 1",
+    ] {
+        assert!(page.body.as_str().unwrap().contains(line), "{line} is missing in {:?}", page.body);
+    }
+}
+
+#[tokio::test]
 async fn a_defect_of_ours_shows_nothing_of_its_insides() {
     let app = App::new();
     let path = "/v1/dead-letters/01890a5d-ac96-774b-bcce-b302099a8057/replay";

@@ -4,6 +4,7 @@
 //! with its seed; the same seed gives the same run, and `ALPES_SIM_TRACE` prints its log.
 
 mod bank;
+mod conformance;
 mod crash;
 mod drive;
 mod generate;
