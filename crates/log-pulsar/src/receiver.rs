@@ -10,6 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 use kernel::Result;
 use pulsar::consumer::InitialPosition;
 use pulsar::error::{ConnectionError, ConsumerError};
+use pulsar::proto::schema;
 use pulsar::{Consumer, ConsumerOptions, SubType, TokioExecutor};
 use tokio::time::timeout;
 
@@ -34,7 +35,8 @@ pub(crate) struct Receiver {
     /// Batches of other publishers of which not every message is done: the driver acknowledges a batch as a whole, so it
     /// must not be told before the last one.
     batches: BTreeMap<(u64, u64), BTreeSet<i32>>,
-    schemas: BTreeMap<(String, Vec<u8>), Schema>,
+    /// By topic and version; none: what is written with it is not Avro.
+    schemas: BTreeMap<(String, Vec<u8>), Option<Schema>>,
     /// What the driver could not unpack.
     pub(crate) unreadable: Unreadable,
     pub(crate) link: Link,
@@ -170,8 +172,8 @@ impl Receiver {
         })
     }
 
-    /// The schema that a message was written with; none when it does not say; words when it cannot be had. A fault when the
-    /// broker does not answer, which is not the message's.
+    /// The Avro schema that a message was written with; none when it says none or another kind; words when it cannot be had. A
+    /// fault when the broker does not answer, which is not the message's.
     pub(crate) fn schema(&mut self, options: &Options, message: &Inbound) -> Result<Result<Option<&Schema>, String>> {
         let Some(version) = &message.schema_version else { return Ok(Ok(None)) };
         let place = (message.topic.clone(), version.clone());
@@ -192,12 +194,13 @@ impl Receiver {
                 }
             };
             let Some(schema) = answer else { return Ok(Err("its schema is not on the broker".to_owned())) };
-            match Schema::parse_reader(&mut schema.schema_data.as_slice()) {
+            let is_avro = schema.r#type() == schema::Type::Avro;
+            match is_avro.then(|| Schema::parse_reader(&mut schema.schema_data.as_slice())).transpose() {
                 Ok(schema) => drop(self.schemas.insert(place.clone(), schema)),
                 Err(error) => return Ok(Err(format!("its schema cannot be read: {error}"))),
             }
         }
-        Ok(Ok(self.schemas.get(&place)))
+        Ok(Ok(self.schemas.get(&place).and_then(Option::as_ref)))
     }
 }
 

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests of a driver adapter wait for a broker and kill it meanwhile")]
 #![expect(clippy::unwrap_used, reason = "everything here is a test")]
 
+mod bridge;
 mod broker;
 mod interop;
 mod sink;
