@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use kernel::{Result, Timestamp};
 use pulsar::producer::Message;
+use pulsar::proto::{Schema, schema::Type};
 
 use crate::faults;
 use crate::inbound::{Inbound, whole_topic};
@@ -110,7 +111,7 @@ impl Letters {
             let chosen = messages.into_iter().filter(matches).take(self.limit - found.len()).collect();
             found.extend(self.slice(options, &mut receiver, &mut back, chosen)?);
         }
-        receiver.flush(options);
+        receiver.flush(options, now);
         Ok(found)
     }
 
@@ -180,7 +181,7 @@ impl Back {
             // Those before it first: the order of keys must hold over versions.
             self.send(options, topic)?;
             let mut link = Link::open(options)?;
-            link.prepare(options, vec![(topic.to_owned(), topics::schema_of(options, topic, version)?)])?;
+            link.prepare(options, vec![(topic.to_owned(), declared(options, topic, version)?)])?;
             self.link = Some((version, link));
         }
         let is_ours = |name: &str| property::ALL.contains(&name);
@@ -204,6 +205,15 @@ impl Back {
             _ => Err(faults::unavailable(options, &format!("sending to {topic}"), "no connection")),
         }
     }
+}
+
+/// The schema that messages of this version are declared with; the newest where that one is gone, or none is named.
+fn declared(options: &Options, topic: &str, version: Option<i64>) -> Result<Option<Schema>> {
+    match version.map(|version| topics::schema_at(options, topic, Some(version))).transpose()?.flatten() {
+        None => topics::schema_at(options, topic, None),
+        found => Ok(found),
+    }
+    .map(|schema| schema.filter(|schema| schema.r#type() != Type::None))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver adapter: how long nothing comes is measured here")]

@@ -157,7 +157,7 @@ impl Subscription {
     /// subscribes next.
     pub fn close(mut self) {
         if let Some(receiver) = &mut self.receiver {
-            receiver.flush(&self.options);
+            receiver.flush(&self.options, now);
         }
     }
 

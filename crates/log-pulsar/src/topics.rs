@@ -136,26 +136,21 @@ pub(crate) fn statistics(options: &Options, topic: &str) -> Result<Option<Value>
     }
 }
 
-/// The schema of a topic, in this version or else the newest, as a producer declares it; none when it has none, or one of a
-/// kind that nobody need declare.
-pub(crate) fn schema_of(options: &Options, topic: &str, version: Option<i64>) -> Result<Option<proto::Schema>> {
-    let admin = Admin::aside(options);
+/// The schema of a topic in this version, or the newest; none when there is none. One of a kind that nobody need declare has
+/// the kind `None`.
+pub(crate) fn schema_at(options: &Options, topic: &str, version: Option<i64>) -> Result<Option<proto::Schema>> {
     let place = topic.split_once("://").map_or(topic, |(_, place)| place);
-    let versioned =
-        version.map(|version| admin.get(&format!("schemas/{place}/schema/{version}"))).transpose()?.flatten();
-    let found = match versioned {
-        None => admin.get(&format!("schemas/{place}/schema"))?,
-        found => found,
-    };
-    Ok(found.and_then(|schema| {
-        let kind = match schema["type"].as_str()? {
+    let version = version.map_or_else(String::new, |version| format!("/{version}"));
+    let found = Admin::aside(options).get(&format!("schemas/{place}/schema{version}"))?;
+    Ok(found.map(|schema| {
+        let kind = match schema["type"].as_str().unwrap_or_default() {
             "JSON" => Type::Json,
             "AVRO" => Type::Avro,
             "STRING" => Type::String,
-            _ => return None,
+            _ => Type::None,
         };
-        let data = schema["data"].as_str().unwrap_or_default().as_bytes().to_vec();
-        Some(proto::Schema { name: place.to_owned(), schema_data: data, r#type: kind.into(), properties: Vec::new() })
+        let schema_data = schema["data"].as_str().unwrap_or_default().as_bytes().to_vec();
+        proto::Schema { name: place.to_owned(), schema_data, r#type: kind.into(), properties: Vec::new() }
     }))
 }
 

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use log_pulsar::Subscription;
 use platform::{Db, Relay};
 
 use crate::cli::{Common, Listen};
 use crate::duties::{self, Duties, Role};
+use crate::inbound;
 use crate::loops;
 use crate::sinks::Sinks;
 use crate::wiring::{self, Settings};
@@ -44,12 +46,25 @@ pub(crate) struct Arguments {
     roles: Vec<Role>,
     #[command(flatten)]
     sinks: Sinks,
+    /// Record conversions, refunds and touches from the broker's topics `commands.…` too (with the role `reactors`)
+    #[arg(long, env = "ALPES_PULSAR_COMMANDS")]
+    pulsar_commands: bool,
     /// Requests per transaction at most (for measuring)
     #[arg(long, hide = true, default_value_t = web::LARGEST_BATCH)]
     batch: usize,
 }
 
 impl Arguments {
+    /// The way in for commands from the broker, where this process takes them.
+    fn commands(&self) -> anyhow::Result<Option<Subscription>> {
+        if !self.pulsar_commands || !self.roles.contains(&Role::Reactors) {
+            return Ok(None);
+        }
+        let options = self.sinks.broker.options();
+        let options = options.context("--pulsar-commands needs a broker: give --pulsar URL or set ALPES_PULSAR")?;
+        Ok(Some(inbound::subscription(options)?))
+    }
+
     /// What a person may set about the domain.
     pub(crate) fn settings(&self) -> Settings {
         let mut settings = Settings::default();
@@ -75,6 +90,7 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> 
         batch: arguments.batch,
         roles: arguments.roles.clone(),
         relays: if arguments.roles.contains(&Role::Relay) { arguments.sinks.open(&location)? } else { Vec::new() },
+        commands: arguments.commands()?,
     };
     let service = Service::start(db, settings, worker, load)?;
     service.serve(arguments.listen.address(), web::Access::Keys)
@@ -90,6 +106,8 @@ pub(crate) struct Load {
     pub(crate) roles: Vec<Role>,
     /// Where it takes events.
     pub(crate) relays: Vec<Relay>,
+    /// Where commands come from beside the API.
+    pub(crate) commands: Option<Subscription>,
 }
 
 /// How far the consumers have come, for whoever waits for them.
@@ -166,6 +184,10 @@ impl Service {
         for relay in load.relays {
             let duties = Duties::new(holder.clone(), vec![relay.name().to_owned()]);
             spawn("relay", Box::new(move |db, stop| loops::relay(db, relay, duties, stop)))?;
+        }
+        if let Some(subscription) = load.commands {
+            let inlet = inbound::inlet(conversions::CustomerKeys::load_or_create(&db)?);
+            spawn("commands", Box::new(move |db, stop| loops::take_in(db, subscription, &inlet, stop)))?;
         }
         if db.is_shared() {
             let told = progress.clone();

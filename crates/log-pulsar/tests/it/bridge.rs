@@ -227,8 +227,12 @@ fn send(broker: &Broker, topic: &str, schema: Option<Schema>, messages: Vec<Mess
     broker.runtime.block_on(async {
         let options = ProducerOptions { schema, ..ProducerOptions::default() };
         let mut producer = client.producer().with_topic(topic).with_options(options).build().await.unwrap();
+        let mut receipts = Vec::new();
         for message in messages {
-            producer.send_non_blocking(message).await.unwrap().await.unwrap();
+            receipts.push(producer.send_non_blocking(message).await.unwrap());
+        }
+        for receipt in receipts {
+            receipt.await.unwrap();
         }
         producer.close().await.unwrap();
     });
@@ -311,12 +315,13 @@ fn avro_of_a_foreign_schema_comes_as_a_document() {
         properties: Vec::new(),
     };
     let good = [&[2, 2, 6][..], b"Ana", &[0]].concat();
+    // More than fit in memory: what is asked about the first must not wait for the last.
+    send(&broker, &topic, Some(declared(SCHEMA)), vec![raw(good.clone(), &[]); 1_500]);
     send(
         &broker,
         &topic,
         Some(declared(SCHEMA)),
         vec![
-            raw(good.clone(), &[]),
             raw([good.as_slice(), &[9]].concat(), &[]),
             raw(vec![2, 2, 0xff], &[]),
             // A version that there is not.

@@ -65,6 +65,7 @@ fn load() -> Load {
         batch: web::LARGEST_BATCH,
         roles: vec![Role::Api, Role::Reactors, Role::Timers],
         relays: Vec::new(),
+        commands: None,
     }
 }
 
