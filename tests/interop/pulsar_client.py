@@ -14,6 +14,7 @@ nothing that anybody sends may stop those who read. Tests of crates/log-pulsar a
 
 import json
 import logging
+import os
 import pathlib
 import sys
 
@@ -164,7 +165,7 @@ def send(client, namespace, folder, kind):
             payload = order["value"]
         if (local, way) not in producers:
             topic = f"persistent://{namespace}/{local}"
-            producers[local, way] = client.create_producer(topic, schema=schema, batching_enabled=way == "value")
+            producers[local, way] = client.create_producer(topic, schema=schema, batching_enabled=way == "value", block_if_queue_full=True)
         extra = {name: value for name, value in (("partition_key", order.get("key")), ("properties", order.get("properties"))) if value}
         sent += 1
         # Alone on its way only what is large or strange: the others share the wait for their receipts.
@@ -197,6 +198,9 @@ def main():
             disturb(client, namespace, folder, kind)
     finally:
         client.close()
+    # All is said. The client's own threads sometimes abort the interpreter while it ends.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 main()
