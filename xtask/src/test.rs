@@ -18,7 +18,7 @@ const STEPS: &[Step] = &[
     Step { name: "tests",      budget_minutes: 4,  needs: Need::Nothing, run: tests,      last_word: false },
     Step { name: "postgres",   budget_minutes: 6,  needs: Need::Service(Service::Postgres), run: postgres, last_word: false },
     Step { name: "mariadb",    budget_minutes: 6,  needs: Need::Service(Service::Mariadb), run: mariadb, last_word: false },
-    Step { name: "pulsar",     budget_minutes: 5,  needs: Need::Service(Service::Pulsar), run: pulsar, last_word: false },
+    Step { name: "pulsar",     budget_minutes: 7,  needs: Need::Service(Service::Pulsar), run: pulsar, last_word: false },
     Step { name: "simulation", budget_minutes: 3,  needs: Need::Nothing, run: simulation, last_word: false },
     Step { name: "planted",    budget_minutes: 4,  needs: Need::Nothing, run: planted,    last_word: false },
     Step { name: "chaos",      budget_minutes: 4,  needs: Need::Nothing, run: chaos,      last_word: false },
@@ -227,15 +227,21 @@ fn mariadb(root: &Path) -> Result<Tally> {
 }
 
 fn pulsar(root: &Path) -> Result<Tally> {
-    let variables = services::ensure(root, &[Service::Pulsar])?;
-    let mut tests = cargo(root, ["test", "--profile", "ci", "--no-fail-fast", "--package", "log-pulsar"]);
-    tests.args(["--", "--nocapture"]).envs(variables);
-    let outcome = start(tests, Show::Live)?;
-    ensure!(!outcome.text.contains("NOT RUN"), "a test found no broker or no client and did not run");
-    let tally = tally(&outcome.text);
-    ensure!(tally != Tally::default(), "no test was run");
-    ensure!(outcome.success || tally.failed > 0, "cargo test failed outside of any test");
-    Ok(tally)
+    let variables = services::ensure(root, &[Service::Pulsar, Service::Postgres])?;
+    let mut sum = Tally::default();
+    // The adapter by itself, then whole processes that take commands in.
+    for wanted in [&["--package", "log-pulsar", "--"][..], &["--package", "server", "--test", "it", "--", "commands::"]]
+    {
+        let mut tests = cargo(root, ["test", "--profile", "ci", "--no-fail-fast"]);
+        tests.args(wanted).arg("--nocapture").envs(variables.clone());
+        let outcome = start(tests, Show::Live)?;
+        ensure!(!outcome.text.contains("NOT RUN"), "a test found no broker or no client and did not run");
+        let tally = tally(&outcome.text);
+        ensure!(tally != Tally::default(), "no test was run");
+        ensure!(outcome.success || tally.failed > 0, "cargo test failed outside of any test");
+        sum = Tally { passed: sum.passed + tally.passed, failed: sum.failed + tally.failed };
+    }
+    Ok(sum)
 }
 
 /// Three planted bugs, as a proof that the simulation can fail; `cargo x sim --planted` runs them all.

@@ -137,16 +137,19 @@ pub fn describe<E: Event>() -> Descriptor {
         sample: || pretty(&E::sample()),
         round_trip: |text| serde_json::from_str::<E>(text).map(|event| pretty(&event)).map_err(|e| e.to_string()),
         subject: |text| serde_json::from_str::<E>(text).map(|event| event.subject()).map_err(|e| e.to_string()),
-        schema: payload_schema::<E>,
+        schema: PayloadSchema::of::<E>,
     }
 }
 
-fn payload_schema<E: Event>() -> PayloadSchema {
-    let json = |schema| serde_json::to_value(schema).expect("a schema is plain data and always serialises");
-    let mut named = Vec::new();
-    E::schemas(&mut named);
-    let named = named.into_iter().map(|(name, schema)| (name, json(schema))).collect();
-    PayloadSchema { payload: json(E::schema()), named }
+impl PayloadSchema {
+    /// The schema of `T`.
+    pub fn of<T: utoipa::ToSchema>() -> Self {
+        let json = |schema| serde_json::to_value(schema).expect("a schema is plain data and always serialises");
+        let mut named = Vec::new();
+        T::schemas(&mut named);
+        let named = named.into_iter().map(|(name, schema)| (name, json(schema))).collect();
+        Self { payload: json(T::schema()), named }
+    }
 }
 
 fn pretty<E: Serialize>(event: &E) -> String {

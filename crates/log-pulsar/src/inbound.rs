@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use apache_avro::Schema;
 use kernel::{Descriptor, EventRecord, Timestamp};
+use platform::bridge::Incoming;
 use pulsar::consumer::Message;
 use pulsar::proto::MessageIdData;
 
@@ -30,6 +31,8 @@ pub struct Inbound {
     pub redeliveries: u32,
     /// The event that it carries; always there where a subscription takes events only.
     pub event: Option<EventRecord>,
+    /// The payload as JSON, where it was written as Avro and not only events are taken.
+    pub document: Option<Vec<u8>>,
     pub(crate) raw_id: MessageIdData,
     pub(crate) batch_size: i32,
     pub(crate) schema_version: Option<Vec<u8>>,
@@ -75,9 +78,11 @@ impl Inbound {
             publish_time: Timestamp::from_micros(publish_time),
             redeliveries: 0,
             event: None,
+            document: None,
             batch_size: message_id.batch_size.unwrap_or(1),
             raw_id: id,
-            schema_version: metadata.schema_version,
+            // On a topic without a schema the version is empty.
+            schema_version: metadata.schema_version.filter(|version| !version.is_empty()),
             unreadable,
             topic,
         }
@@ -101,6 +106,7 @@ impl Inbound {
             publish_time: Timestamp::default(),
             redeliveries: 0,
             event: None,
+            document: None,
             raw_id: MessageIdData { ledger_id, entry_id, ..MessageIdData::default() },
             // It is acknowledged as a whole, whatever it is made of.
             batch_size: 1,
@@ -113,6 +119,17 @@ impl Inbound {
     /// broker calls it.
     pub fn id(&self) -> &str {
         self.properties.get(property::ID).map_or(&self.message_id, String::as_str)
+    }
+
+    /// The message for an inlet.
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming {
+            topic: self.whole_topic(),
+            key: self.key.as_deref(),
+            properties: &self.properties,
+            payload: &self.payload,
+            document: self.document.as_deref().unwrap_or(&self.payload),
+        }
     }
 
     /// The topic's name without its partition.

@@ -1,4 +1,5 @@
-//! Apache Pulsar: takes the events of the log to a broker, reads a broker's messages, keeps the schemas on its topics.
+//! Apache Pulsar: takes the events of the log to a broker, reads a broker's messages, keeps the schemas on its topics,
+//! carries what bridges bring and want.
 //! The only crate that knows the driver. It must not know what an event means, and it decides nothing: exactly-once
 //! effects come from the database (`platform::inbox`), the broker gives at least once and the order of each key.
 //!
@@ -8,6 +9,8 @@
 mod admin;
 pub mod asyncapi;
 mod avro;
+mod bridge;
+mod document;
 mod faults;
 mod held;
 mod inbound;
@@ -16,6 +19,7 @@ mod link;
 mod message;
 mod options;
 mod receiver;
+mod replay;
 pub mod schema;
 mod sink;
 mod subscription;
@@ -23,8 +27,10 @@ pub mod topics;
 mod unreadable;
 mod watchdog;
 
+pub use bridge::Bridge;
 pub use faults::problems;
 pub use inbound::Inbound;
 pub use options::{Encoding, Options};
+pub use replay::{Fate, Letter, Letters, Wanted};
 pub use sink::PulsarSink;
 pub use subscription::{Progress, Subscription, SubscriptionOptions};

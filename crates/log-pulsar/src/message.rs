@@ -74,7 +74,7 @@ pub(crate) fn of(
     }
     let message = Message {
         payload,
-        properties: properties(options, topic.encoding, event).into_iter().collect(),
+        properties: properties(options, topic.encoding.content_type(), event).into_iter().collect(),
         partition_key: Some(event.subject.clone()),
         event_time: u64::try_from(event.time.as_micros() / 1_000).ok(),
         ..Message::default()
@@ -82,7 +82,8 @@ pub(crate) fn of(
     Ok((local, message))
 }
 
-fn properties(options: &Options, encoding: Encoding, event: &EventRecord) -> Vec<(String, String)> {
+/// The event's CloudEvents attributes.
+pub(crate) fn properties(options: &Options, content_type: &str, event: &EventRecord) -> Vec<(String, String)> {
     let always = [
         (property::ID, event.id.to_string()),
         (property::SOURCE, options.source.clone()),
@@ -91,7 +92,7 @@ fn properties(options: &Options, encoding: Encoding, event: &EventRecord) -> Vec
         (property::SUBJECT, event.subject.clone()),
         (property::TIME, event.time.to_string()),
         (property::DATASCHEMA, format!("urn:alpes:event:{}", event.event_type)),
-        (property::DATACONTENTTYPE, encoding.content_type().to_owned()),
+        (property::DATACONTENTTYPE, content_type.to_owned()),
         (property::PARTITIONKEY, event.subject.clone()),
         (property::SEQUENCE, event.position.to_string()),
         (property::ACTOR, event.actor.clone()),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kernel::Result;
+use kernel::{PayloadSchema, Result};
 
 use crate::faults;
 
@@ -39,10 +39,12 @@ pub struct Options {
     pub namespace: String,
     /// A token that the broker knows; none: the broker asks for none.
     pub token: Option<String>,
-    /// What the attribute `source` says.
+    /// What the attribute `source` says; also what marks bridged messages as ours.
     pub source: String,
     /// The encodings of topics, by local name (`conversions.conversion`), where they are not JSON.
     pub encodings: BTreeMap<String, Encoding>,
+    /// The topics of commands by local name (`commands.conversion`), each with the schema of what is asked for.
+    pub commands: BTreeMap<String, PayloadSchema>,
     /// The partitions of topics that `topics::setup` creates; 0: not partitioned, one order for the whole topic.
     pub partitions: u32,
     /// How long the broker keeps messages that every subscription has acknowledged; -1: for ever. The log in the
@@ -63,6 +65,7 @@ impl Options {
             token: None,
             source: "alpes".to_owned(),
             encodings: BTreeMap::new(),
+            commands: BTreeMap::new(),
             partitions: 0,
             retention_minutes: 7 * 24 * 60,
             retention_megabytes: -1,
@@ -79,9 +82,14 @@ impl Options {
         self.encodings.get(local).copied().unwrap_or_default()
     }
 
+    /// The local names of all topics that `topics::setup` makes.
+    pub(crate) fn locals(&self) -> BTreeSet<String> {
+        local_topics().into_iter().chain(self.commands.keys().cloned()).collect()
+    }
+
     /// Whether every named encoding belongs to a topic. Fault: `broker_refused`, with the names that exist.
     pub(crate) fn check(&self) -> Result<()> {
-        let known = local_topics();
+        let known = self.locals();
         match self.encodings.keys().find(|local| !known.contains(*local)) {
             None => Ok(()),
             Some(unknown) => {
@@ -106,7 +114,7 @@ pub(crate) fn local_topic(event_type: &str, aggregate: &str) -> String {
     format!("{context}.{aggregate}")
 }
 
-/// The local names of all topics.
+/// The local names of all topics of events.
 pub(crate) fn local_topics() -> BTreeSet<String> {
     events::catalogue().iter().map(|event| local_topic(event.event_type, event.aggregate)).collect()
 }

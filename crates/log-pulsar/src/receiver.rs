@@ -10,14 +10,20 @@ use futures_util::stream::{self, StreamExt as _};
 use kernel::Result;
 use pulsar::consumer::InitialPosition;
 use pulsar::error::{ConnectionError, ConsumerError};
+use pulsar::proto::schema;
 use pulsar::{Consumer, ConsumerOptions, SubType, TokioExecutor};
 use tokio::time::timeout;
 
 use crate::faults;
 use crate::inbound::{Inbound, whole_topic};
-use crate::link::{ANSWER_LIMIT, Link};
+use crate::link::Link;
 use crate::options::Options;
+use crate::topics;
 use crate::unreadable::Unreadable;
+
+/// Leaving takes no longer than this, so often.
+const FLUSH_LIMIT: Duration = Duration::from_millis(500);
+const FLUSHES: usize = 6;
 
 type Consumers = Vec<Consumer<Vec<u8>, TokioExecutor>>;
 
@@ -34,7 +40,8 @@ pub(crate) struct Receiver {
     /// Batches of other publishers of which not every message is done: the driver acknowledges a batch as a whole, so it
     /// must not be told before the last one.
     batches: BTreeMap<(u64, u64), BTreeSet<i32>>,
-    schemas: BTreeMap<(String, Vec<u8>), Schema>,
+    /// By topic and version; none: what is written with it is not Avro.
+    schemas: BTreeMap<(String, Vec<u8>), Option<Schema>>,
     /// What the driver could not unpack.
     pub(crate) unreadable: Unreadable,
     pub(crate) link: Link,
@@ -144,15 +151,20 @@ impl Receiver {
     }
 
     /// Waits until the acknowledgements have been sent, as good as that can be known: they have no answers, but a question
-    /// after them has.
-    pub(crate) fn flush(&mut self, options: &Options) {
-        let Self { consumers, link, .. } = self;
-        let asked = link.wait(options, "leaving", async {
-            join_all(consumers.iter_mut().map(Consumer::check_connection)).await.into_iter().collect::<Result<(), _>>()
-        });
-        if let Err(fault) = asked {
-            tracing::warn!(%fault, "acknowledgements may be lost: the messages come again");
+    /// after them has. The driver hears neither while it cannot hand messages over, so those that wait are thrown away; they
+    /// come again to whoever subscribes next.
+    pub(crate) fn flush(&mut self, options: &Options, now: impl Fn() -> Instant) {
+        for _ in 0..FLUSHES {
+            let _ = self.receive(options, usize::MAX, Duration::ZERO, &now);
+            let Self { consumers, link, .. } = self;
+            let asked = join_all(consumers.iter_mut().map(Consumer::check_connection));
+            match link.block_on(async { timeout(FLUSH_LIMIT, asked).await }) {
+                Err(_) => {}
+                Ok(answers) if answers.iter().all(Result::is_ok) => return,
+                Ok(_) => break,
+            }
         }
+        tracing::warn!(broker = options.service_url, "acknowledgements may be lost: the messages come again");
     }
 
     /// Tells the broker that messages are done.
@@ -170,34 +182,26 @@ impl Receiver {
         })
     }
 
-    /// The schema that a message was written with; none when it does not say; words when it cannot be had. A fault when the
-    /// broker does not answer, which is not the message's.
+    /// The Avro schema that a message was written with; none when it says none or another kind; words when it cannot be had. A
+    /// fault when the broker does not answer, which is not the message's.
     pub(crate) fn schema(&mut self, options: &Options, message: &Inbound) -> Result<Result<Option<&Schema>, String>> {
         let Some(version) = &message.schema_version else { return Ok(Ok(None)) };
-        let place = (message.topic.clone(), version.clone());
+        let place = (message.whole_topic().to_owned(), version.clone());
         if !self.schemas.contains_key(&place) {
-            let Self { consumers, link, .. } = self;
-            let Some(consumer) = consumers.iter_mut().find(|consumer| consumer.topics().contains(&message.topic))
-            else {
-                return Ok(Err("its topic is not subscribed to".to_owned()));
+            // Asked of the administration: the driver would answer only after the messages that wait here for us.
+            let number = <[u8; 8]>::try_from(version.as_slice()).map(i64::from_be_bytes);
+            let found = match number {
+                Ok(number) => topics::schema_at(options, message.whole_topic(), Some(number))?,
+                Err(_) => None,
             };
-            let question = consumer.get_schema(&message.topic, Some(version.clone()));
-            let answer = match link.block_on(async { timeout(ANSWER_LIMIT, question).await }) {
-                Ok(Ok(answer)) => answer,
-                // The broker has answered, only not with a schema: a version that there is not.
-                Ok(Err(pulsar::Error::Connection(ConnectionError::PulsarError(..)))) => None,
-                Ok(Err(error)) => return Err(faults::of(options, "asking for a schema", &error)),
-                Err(limit) => {
-                    return Err(faults::unavailable(options, "asking for a schema: no answer in time", limit));
-                }
-            };
-            let Some(schema) = answer else { return Ok(Err("its schema is not on the broker".to_owned())) };
-            match Schema::parse_reader(&mut schema.schema_data.as_slice()) {
+            let Some(written) = found else { return Ok(Err("its schema is not on the broker".to_owned())) };
+            let is_avro = written.r#type() == schema::Type::Avro;
+            match is_avro.then(|| Schema::parse_reader(&mut written.schema_data.as_slice())).transpose() {
                 Ok(schema) => drop(self.schemas.insert(place.clone(), schema)),
                 Err(error) => return Ok(Err(format!("its schema cannot be read: {error}"))),
             }
         }
-        Ok(Ok(self.schemas.get(&place)))
+        Ok(Ok(self.schemas.get(&place).and_then(Option::as_ref)))
     }
 }
 

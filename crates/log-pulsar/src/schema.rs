@@ -64,6 +64,8 @@ impl Shape {
             Some("integer") => Ok(Self::Whole),
             Some("boolean") => Ok(Self::Flag),
             Some("array") => Ok(Self::List(Box::new(Self::of(&schema["items"], named, place)?))),
+            // A free document is text that holds it.
+            Some("object") if schema["properties"].is_null() => Ok(Self::Text),
             Some("object") => {
                 let properties = schema["properties"].as_object();
                 let fields = properties
@@ -99,7 +101,7 @@ impl Shape {
 pub struct TopicSchema {
     /// The topic's local name: `conversions.conversion`.
     pub local: String,
-    /// The event types on it, in the order of the catalogue.
+    /// The event types on it, in the order of the catalogue; none on a topic of commands.
     pub types: Vec<&'static str>,
     /// The definition, as Avro writes it; Pulsar's JSON schemas are written in the same way.
     pub definition: Value,
@@ -127,7 +129,13 @@ impl TopicSchema {
     }
 }
 
-/// The schemas of all topics, by local name. Fails where two events of one topic disagree about a field: a test of this
+/// The schema of a topic of commands, from that of what is asked for. Fails where a value has no shape.
+pub fn of_command(local: &str, schema: &PayloadSchema) -> Result<TopicSchema, String> {
+    let shape = Shape::of(&schema.payload, &schema.named, local)?;
+    Ok(TopicSchema { local: local.to_owned(), types: Vec::new(), definition: define(local, &shape), shape })
+}
+
+/// The schemas of all topics of events, by local name. Fails where two events of one topic disagree about a field: a test of this
 /// crate sees it before anybody else does.
 pub fn all() -> Result<BTreeMap<String, TopicSchema>, String> {
     let mut topics = BTreeMap::<String, TopicSchema>::new();

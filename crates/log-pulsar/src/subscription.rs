@@ -7,7 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use kernel::{Fault, Kind, Result};
+use platform::Db;
+use platform::bridge::{Incoming, Inlet};
 
+use crate::document;
 use crate::faults;
 use crate::held::{Held, Keyed as _};
 use crate::inbound::{Inbound, Reading};
@@ -42,6 +45,11 @@ pub struct SubscriptionOptions {
 }
 
 impl SubscriptionOptions {
+    /// The defaults for messages that are no events, to feed an inlet of this name with.
+    pub fn raw(name: impl Into<String>, topics: Vec<String>) -> Self {
+        Self { only_events: false, ..Self::new(name, topics) }
+    }
+
     /// The defaults.
     pub fn new(name: impl Into<String>, topics: Vec<String>) -> Self {
         Self {
@@ -83,6 +91,9 @@ pub struct Subscription {
     watchdog: Watchdog,
 }
 
+/// Handles messages; answers those that it refuses, by their place, and why.
+type Handle<'h> = &'h mut dyn FnMut(&[Inbound]) -> Result<Vec<(usize, Fault)>>;
+
 /// What becomes of a slice while it is handled.
 #[derive(Default)]
 struct Turn {
@@ -121,7 +132,21 @@ impl Subscription {
     /// Faults: `broker_unavailable`, `broker_refused`, and the unavailability that `handle` answered. The next step
     /// connects again if need be; the caller waits a moment before it.
     pub fn step(&mut self, mut handle: impl FnMut(&[Inbound]) -> Result<()>) -> Result<Progress> {
-        let outcome = self.turn(&mut handle);
+        self.judge(&mut |messages| handle(messages).map(|()| Vec::new()))
+    }
+
+    /// A step that takes messages in through `inlet`. Those that it refuses become dead letters at once, and nothing else is
+    /// tried again for their sake. Faults: as of [`Self::step`].
+    pub fn feed<C: Clone>(&mut self, db: &Db, inlet: &Inlet<C>) -> Result<Progress> {
+        let origin = self.options.source.clone();
+        self.judge(&mut |messages| {
+            let messages: Vec<Incoming<'_>> = messages.iter().map(Inbound::incoming).collect();
+            inlet.take(db, &origin, &messages)
+        })
+    }
+
+    fn judge(&mut self, handle: Handle<'_>) -> Result<Progress> {
+        let outcome = self.turn(handle);
         if outcome.as_ref().is_err_and(faults::is_ours) {
             self.disconnect();
         }
@@ -132,7 +157,7 @@ impl Subscription {
     /// subscribes next.
     pub fn close(mut self) {
         if let Some(receiver) = &mut self.receiver {
-            receiver.flush(&self.options);
+            receiver.flush(&self.options, now);
         }
     }
 
@@ -141,7 +166,7 @@ impl Subscription {
         self.held.clear();
     }
 
-    fn turn(&mut self, handle: &mut dyn FnMut(&[Inbound]) -> Result<()>) -> Result<Progress> {
+    fn turn(&mut self, handle: Handle<'_>) -> Result<Progress> {
         let mut turn = Turn::default();
         self.connect()?;
         let mut slice = self.held.take_due(now(), self.how.slice);
@@ -186,25 +211,17 @@ impl Subscription {
         Ok(fresh)
     }
 
-    /// Reads the messages as events, sends what is none to the dead letters, all at once, and hands over the others.
-    fn work(
-        &mut self,
-        turn: &mut Turn,
-        slice: Vec<Inbound>,
-        handle: &mut dyn FnMut(&[Inbound]) -> Result<()>,
-    ) -> Result<()> {
+    /// Reads the messages, sends what cannot be read to the dead letters, all at once, and hands over the others.
+    fn work(&mut self, turn: &mut Turn, slice: Vec<Inbound>, handle: Handle<'_>) -> Result<()> {
         let (mut good, mut dead) = (Vec::with_capacity(slice.len()), Vec::new());
         for mut message in slice {
-            let event = match (message.unreadable, message.event.take()) {
-                (Some(reason), _) => Err(reason.to_owned()),
-                (None, None) if self.how.only_events => self.event(&message)?.map(Some),
-                (None, event) => Ok(event),
+            let read = match message.unreadable {
+                Some(reason) => Err(reason.to_owned()),
+                None if self.how.only_events => self.read_event(&mut message)?,
+                None => self.read_document(&mut message)?,
             };
-            match event {
-                Ok(event) => {
-                    message.event = event;
-                    good.push(message);
-                }
+            match read {
+                Ok(()) => good.push(message),
                 Err(reason) => dead.push((message, reason)),
             }
         }
@@ -217,31 +234,42 @@ impl Subscription {
         }
     }
 
-    /// The event, or why it is none; a fault of the broker is neither.
-    fn event(&mut self, message: &Inbound) -> Result<Result<kernel::EventRecord, String>> {
+    /// Reads the event, or answers why it is none; a fault of the broker is neither.
+    fn read_event(&mut self, message: &mut Inbound) -> Result<Result<(), String>> {
+        if message.event.is_some() {
+            return Ok(Ok(()));
+        }
         let written = match (&mut self.receiver, self.reading.is_avro(&message.topic)) {
             (Some(receiver), true) => receiver.schema(&self.options, message)?,
             _ => Ok(None),
         };
-        Ok(written.and_then(|written| self.reading.event(message, written)))
+        let event = written.and_then(|written| self.reading.event(message, written));
+        Ok(event.map(|event| message.event = Some(event)))
     }
 
-    fn hand_over(
-        &mut self,
-        turn: &mut Turn,
-        slice: Vec<Inbound>,
-        handle: &mut dyn FnMut(&[Inbound]) -> Result<()>,
-    ) -> Result<()> {
+    /// Reads what was written as Avro, or answers why it cannot be read. What was written otherwise stays as it is.
+    fn read_document(&mut self, message: &mut Inbound) -> Result<Result<(), String>> {
+        let Some(receiver) = self.receiver.as_mut().filter(|_| message.document.is_none()) else { return Ok(Ok(())) };
+        let document = match receiver.schema(&self.options, message)? {
+            Ok(written) => written.map(|schema| document::decode(schema, &message.payload)).transpose(),
+            Err(reason) => Err(reason),
+        };
+        Ok(document.map(|document| message.document = document.map(|json| json.to_string().into_bytes())))
+    }
+
+    fn hand_over(&mut self, turn: &mut Turn, slice: Vec<Inbound>, handle: Handle<'_>) -> Result<()> {
         let (waiting, mut ready): (Vec<_>, Vec<_>) = slice.into_iter().partition(|m| turn.due.contains_key(m.key()));
         if ready.is_empty() {
             turn.back.extend(waiting);
             return Ok(());
         }
         let outcome = without_panic(|| handle(&ready));
-        let Err(fault) = outcome else {
-            turn.back.extend(waiting);
-            turn.progress.handled += ready.len();
-            return self.acknowledge(&ready);
+        let fault = match outcome {
+            Ok(refused) => {
+                turn.back.extend(waiting);
+                return self.done(turn, ready, refused);
+            }
+            Err(fault) => fault,
         };
         if fault.kind() == Kind::Unavailable {
             let again = now() + self.how.first_delay;
@@ -267,6 +295,21 @@ impl Subscription {
         let failed = ready.into_iter().try_for_each(|message| self.failed(turn, message, &fault));
         turn.back.extend(waiting);
         failed
+    }
+
+    /// Messages were handled, but for those that were refused: these are dead letters.
+    fn done(&mut self, turn: &mut Turn, messages: Vec<Inbound>, refused: Vec<(usize, Fault)>) -> Result<()> {
+        let mut reasons: BTreeMap<usize, Fault> = refused.into_iter().collect();
+        let (mut good, mut dead) = (Vec::with_capacity(messages.len()), Vec::new());
+        for (place, message) in messages.into_iter().enumerate() {
+            match reasons.remove(&place) {
+                Some(fault) => dead.push((message, fault.to_string())),
+                None => good.push(message),
+            }
+        }
+        turn.progress.handled += good.len();
+        self.acknowledge(&good)?;
+        self.bury(turn, dead)
     }
 
     /// A message failed alone: it is tried again later, or it is a dead letter.
@@ -328,7 +371,7 @@ impl Subscription {
 }
 
 /// A panic is a fault of the message, like any other.
-fn without_panic(work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn without_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let words = panic.downcast_ref::<&str>().copied();
         let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use kernel::{Fault, Result};
+use pulsar::proto::{self, schema::Type};
 use serde_json::{Value, json};
 
 use crate::admin::Admin;
-use crate::options::{Encoding, Options, local_topics};
-use crate::schema;
+use crate::options::{Encoding, Options};
+use crate::schema::{self, TopicSchema};
+
+/// The subscription on topics of dead letters by which operators see to them.
+pub(crate) const LETTERS: &str = "letters";
 
 /// How a topic is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -49,7 +53,9 @@ pub fn setup(options: &Options) -> Result<()> {
         "retentionSizeInMB": options.retention_megabytes,
     });
     admin.post(&format!("{place}/retention"), &retention)?;
-    for (local, schema) in schema::all().map_err(Fault::internal)? {
+    let commands = options.commands.iter().map(|(local, schema)| schema::of_command(local, schema));
+    let commands: Vec<TopicSchema> = commands.collect::<Result<_, _>>().map_err(Fault::internal)?;
+    for TopicSchema { local, definition, .. } in schema::all().map_err(Fault::internal)?.into_values().chain(commands) {
         let topic = format!("persistent/{tenant}/{namespace}/{local}");
         match (options.partitions, admin.get(&format!("{topic}/partitions"))?) {
             // Partitions are never changed here: a key would continue on another one, and lose its order.
@@ -61,7 +67,7 @@ pub fn setup(options: &Options) -> Result<()> {
             Encoding::Json => "JSON",
             Encoding::Avro => "AVRO",
         };
-        let body = json!({ "type": kind, "schema": schema.definition.to_string(), "properties": {} });
+        let body = json!({ "type": kind, "schema": definition.to_string(), "properties": {} });
         admin.post(&format!("schemas/{tenant}/{namespace}/{local}/schema"), &body)?;
     }
     Ok(())
@@ -83,7 +89,7 @@ pub fn status(options: &Options) -> Result<Vec<TopicStatus>> {
     let admin = Admin::new(options);
     // A question about a topic in a namespace that is not there makes the broker set something up for it.
     let there = admin.get(&format!("namespaces/{}/{}", options.tenant, options.namespace))?.is_some();
-    local_topics().into_iter().map(|local| one(&admin, options, &local, there)).collect()
+    options.locals().into_iter().map(|local| one(&admin, options, &local, there)).collect()
 }
 
 fn one(admin: &Admin<'_>, options: &Options, local: &str, there: bool) -> Result<TopicStatus> {
@@ -155,13 +161,31 @@ pub(crate) fn statistics(options: &Options, topic: &str) -> Result<Option<Value>
     }
 }
 
+/// The schema of a topic in this version, or the newest; none when there is none. One of a kind that nobody need declare has
+/// the kind `None`.
+pub(crate) fn schema_at(options: &Options, topic: &str, version: Option<i64>) -> Result<Option<proto::Schema>> {
+    let place = topic.split_once("://").map_or(topic, |(_, place)| place);
+    let version = version.map_or_else(String::new, |version| format!("/{version}"));
+    let found = Admin::aside(options).get(&format!("schemas/{place}/schema{version}"))?;
+    Ok(found.map(|schema| {
+        let kind = match schema["type"].as_str().unwrap_or_default() {
+            "JSON" => Type::Json,
+            "AVRO" => Type::Avro,
+            "STRING" => Type::String,
+            _ => Type::None,
+        };
+        let schema_data = schema["data"].as_str().unwrap_or_default().as_bytes().to_vec();
+        proto::Schema { name: place.to_owned(), schema_data, r#type: kind.into(), properties: Vec::new() }
+    }))
+}
+
 /// Creates the topic for dead letters with a subscription of its own, so that letters wait until somebody has seen to
 /// them and are not forgotten with the retention. A broker that does not let us leaves it to the producer to try.
 pub(crate) fn make_letters_topic(options: &Options, topic: &str) {
     let admin = Admin::aside(options);
     let place = topic.replacen("://", "/", 1);
     let made =
-        admin.put(&place, &json!({})).and_then(|()| admin.put(&format!("{place}/subscription/letters"), &json!({})));
+        admin.put(&place, &json!({})).and_then(|()| admin.put(&format!("{place}/subscription/{LETTERS}"), &json!({})));
     if let Err(fault) = made {
         tracing::warn!(topic, %fault, "the topic of dead letters could not be prepared");
     }

@@ -17,16 +17,24 @@ pub const KEPT_DAYS: u32 = 30;
 /// Two processes that claim the same message at the same time: one of them fails, and finds it claimed when it comes
 /// again.
 pub fn claim(tx: &mut Tx<'_>, consumer: &str, ids: &[&str]) -> Result<Vec<bool>> {
+    let answers = fresh(tx, consumer, ids)?;
+    let now = tx.now();
     // Sorted, so that two transactions never wait for each other's rows.
+    let fresh: BTreeSet<&str> = ids.iter().zip(&answers).filter_map(|(&id, &fresh)| fresh.then_some(id)).collect();
+    let rows: Vec<[Value<'_>; 3]> = fresh.iter().map(|&id| [consumer.into(), id.into(), now.into()]).collect();
+    tx.insert("inbox", ["consumer", "message_id", "claimed_at"], &rows, OnDuplicate::Fail)?;
+    Ok(answers)
+}
+
+/// Which messages nobody has claimed for `consumer`, in the order of `ids`; an id that is named twice is fresh once. For
+/// those who claim only what was not refused, later in the same transaction.
+pub fn fresh(tx: &Tx<'_>, consumer: &str, ids: &[&str]) -> Result<Vec<bool>> {
     let asked: BTreeSet<&str> = ids.iter().copied().collect();
     let keys: Vec<[Value<'_>; 1]> = asked.iter().map(|&id| [id.into()]).collect();
     let sql = "SELECT message_id FROM inbox WHERE consumer = ? AND message_id IN (?*)";
     let claimed = tx.query_in(sql, &[consumer.into()], &keys, |row| Ok(row.text(0)?.to_owned()))?;
     let claimed: BTreeSet<&str> = claimed.iter().map(String::as_str).collect();
     let mut fresh: BTreeSet<&str> = asked.difference(&claimed).copied().collect();
-    let now = tx.now();
-    let rows: Vec<[Value<'_>; 3]> = fresh.iter().map(|&id| [consumer.into(), id.into(), now.into()]).collect();
-    tx.insert("inbox", ["consumer", "message_id", "claimed_at"], &rows, OnDuplicate::Fail)?;
     Ok(ids.iter().map(|id| fresh.remove(id)).collect())
 }
 

@@ -1,10 +1,11 @@
 //! Persistence and messaging: the SQL façade, the event store with its consumers, parking, dead letters, published
-//! tables, idempotency keys, the inbox, the seal. It must not know a business word: contexts bring their tables and
+//! tables, idempotency keys, the inbox, bridges, the seal. It must not know a business word: contexts bring their tables and
 //! meanings.
 //!
 //! Everything here is synchronous (ADR 0002): a transaction runs on the thread that asks for it. Loops, sleeping and
 //! threads live in the server.
 
+pub mod bridge;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
 mod connection;

@@ -14,7 +14,7 @@ pub(crate) enum Role {
     Api,
     /// Show pages to people: the API's documentation; the console, once there is one
     Console,
-    /// React to facts: attribution, commissions, reports
+    /// React to facts: attribution, commissions, reports; take commands in from the broker
     Reactors,
     /// Take events to sinks
     Relay,

@@ -7,6 +7,7 @@ mod clock;
 mod commands;
 mod demo;
 mod duties;
+mod inbound;
 mod loops;
 mod output;
 mod outside;

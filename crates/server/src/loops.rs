@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use log_pulsar::Subscription;
+use platform::bridge::Inlet;
 use platform::{Db, Relay, Step};
 
 use crate::duties::Duties;
@@ -110,6 +112,18 @@ pub(crate) fn relay(db: &Db, mut relay: Relay, mut duties: Duties, stop: &Atomic
         }
     }
     duties.release(db);
+}
+
+/// Takes commands in from a broker. Several processes may: each key is with one of them at a time.
+pub(crate) fn take_in<C: Clone>(db: &Db, mut subscription: Subscription, inlet: &Inlet<C>, stop: &AtomicBool) {
+    let mut pause = Duration::ZERO;
+    while !stop.load(Ordering::SeqCst) {
+        match subscription.feed(db, inlet) {
+            Ok(_) => pause = Duration::ZERO,
+            Err(fault) => rest(&mut pause, &fault, "commands from the broker"),
+        }
+    }
+    subscription.close();
 }
 
 /// How often a shared log is looked at while it moves, and while it stands still.

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
+use log_pulsar::Subscription;
 use platform::{Db, Relay};
 
 use crate::changes::Lags;
 use crate::cli::{Common, Listen};
 use crate::duties::{self, Duties, Role};
+use crate::inbound;
 use crate::loops;
 use crate::outside::{Alarms, Lookout};
 use crate::sinks::Sinks;
@@ -48,12 +50,25 @@ pub(crate) struct Arguments {
     sinks: Sinks,
     #[command(flatten)]
     alarms: Alarms,
+    /// Record conversions, refunds and touches from the broker's topics `commands.…` too (with the role `reactors`)
+    #[arg(long, env = "ALPES_PULSAR_COMMANDS")]
+    pulsar_commands: bool,
     /// Requests per transaction at most (for measuring)
     #[arg(long, hide = true, default_value_t = web::LARGEST_BATCH)]
     batch: usize,
 }
 
 impl Arguments {
+    /// The way in for commands from the broker, where this process takes them.
+    fn commands(&self) -> anyhow::Result<Option<Subscription>> {
+        if !self.pulsar_commands || !self.roles.contains(&Role::Reactors) {
+            return Ok(None);
+        }
+        let options = self.sinks.broker.options();
+        let options = options.context("--pulsar-commands needs a broker: give --pulsar URL or set ALPES_PULSAR")?;
+        Ok(Some(inbound::subscription(options)?))
+    }
+
     /// What a person may set about the domain.
     pub(crate) fn settings(&self) -> Settings {
         let mut settings = Settings::default();
@@ -85,6 +100,7 @@ pub(crate) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<()> 
         } else {
             Vec::new()
         },
+        commands: arguments.commands()?,
     };
     let service = Service::start(db, settings, worker, load)?;
     service.serve(arguments.listen.address(), web::Access::Keys)
@@ -102,6 +118,8 @@ pub(crate) struct Load {
     pub(crate) relays: Vec<Relay>,
     /// What it looks at outside.
     pub(crate) lookout: Option<Lookout>,
+    /// Where commands come from beside the API.
+    pub(crate) commands: Option<Subscription>,
 }
 
 /// How far the consumers have come, for whoever waits for them.
@@ -189,6 +207,10 @@ impl Service {
         if let Some(lookout) = load.lookout.filter(Lookout::is_needed) {
             let told = progress.clone();
             spawn("outside", Box::new(move |db, stop| loops::look_outside(db, &lookout, &told, stop)))?;
+        }
+        if let Some(subscription) = load.commands {
+            let inlet = inbound::inlet(conversions::CustomerKeys::load_or_create(&db)?);
+            spawn("commands", Box::new(move |db, stop| loops::take_in(db, subscription, &inlet, stop)))?;
         }
         if db.is_shared() {
             let told = progress.clone();

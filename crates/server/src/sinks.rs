@@ -8,6 +8,7 @@ use log_pulsar::{Encoding, Options, PulsarSink};
 use platform::{JsonLines, Location, Polling, Relay, Sink, Source};
 
 use crate::changes::{Changes, Lags};
+use crate::inbound;
 
 /// The sinks of a process.
 #[derive(Args, Clone)]
@@ -16,7 +17,7 @@ pub(crate) struct Sinks {
     #[arg(long, env = "ALPES_RELAY_FILE", value_name = "FILE")]
     relay_file: Option<PathBuf>,
     #[command(flatten)]
-    broker: Broker,
+    pub(crate) broker: Broker,
     /// How the relay learns of events: by reading the table, or by what the database tells of its changes (logical
     /// replication, binlog)
     #[arg(long, value_enum, default_value = "polling", env = "ALPES_RELAY_SOURCE", value_name = "SOURCE")]
@@ -44,6 +45,9 @@ pub(crate) struct Broker {
     /// The namespace of the topics
     #[arg(long, default_value = "alpes", env = "ALPES_PULSAR_NAMESPACE", value_name = "NAME")]
     pulsar_namespace: String,
+    /// What messages call this installation: their attribute `source`, and the mark by which it knows its own again
+    #[arg(long, default_value = "alpes", env = "ALPES_PULSAR_SOURCE", value_name = "NAME")]
+    pulsar_source: String,
     /// Topics whose payloads are Avro instead of JSON, for example commissions.commission; for ever
     #[arg(long, env = "ALPES_PULSAR_AVRO", value_delimiter = ',', value_name = "TOPICS")]
     pulsar_avro: Vec<String>,
@@ -72,6 +76,8 @@ impl Broker {
         options.tenant.clone_from(&self.pulsar_tenant);
         options.namespace.clone_from(&self.pulsar_namespace);
         options.token.clone_from(&self.pulsar_token);
+        options.source.clone_from(&self.pulsar_source);
+        options.commands = inbound::schemas();
         options.encodings = self.pulsar_avro.iter().map(|topic| (topic.clone(), Encoding::Avro)).collect();
         options.partitions = self.pulsar_partitions;
         options.retention_minutes = self.pulsar_retention_minutes;

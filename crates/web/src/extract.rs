@@ -109,6 +109,11 @@ async fn read(parts: &Parts, mut body: Body, largest: usize) -> Result<Bytes> {
     }
 }
 
+/// Reads a body that came another way as strictly as one by HTTP. Faults: `body_too_large`, `malformed_json`, `invalid`.
+pub fn read_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    if bytes.len() > LARGEST_BODY { Err(too_large(LARGEST_BODY)) } else { json::parse(bytes) }
+}
+
 fn too_large(largest: usize) -> Fault {
     Fault::new(&BODY_TOO_LARGE, format!("the body may have {} KiB", largest >> 10))
 }

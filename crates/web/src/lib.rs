@@ -24,6 +24,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use api::Statistics;
 pub use auth::{Access, Scope};
+pub use extract::read_body;
 pub use intake::{Answer, Committer, Intake, Job, LARGEST_BATCH, Outcome};
 pub use openapi::document as openapi;
 pub use outside::{BacklogView, Outside, SlotView};

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "everything here is a test")]
 
 mod asyncapi;
+mod bridge;
 mod broker;
 mod conformance;
 mod interop;

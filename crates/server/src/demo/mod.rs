@@ -66,6 +66,7 @@ fn load() -> Load {
         roles: vec![Role::Api, Role::Reactors, Role::Timers],
         relays: Vec::new(),
         lookout: None,
+        commands: None,
     }
 }
 
