@@ -24,6 +24,7 @@ use crate::unreadable::Unreadable;
 /// Leaving takes no longer than this, so often.
 const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 const FLUSHES: usize = 6;
+const FLUSHED_AT_ONCE: usize = 4_096;
 
 type Consumers = Vec<Consumer<Vec<u8>, TokioExecutor>>;
 
@@ -155,7 +156,7 @@ impl Receiver {
     /// come again to whoever subscribes next.
     pub(crate) fn flush(&mut self, options: &Options, now: impl Fn() -> Instant) {
         for _ in 0..FLUSHES {
-            let _ = self.receive(options, usize::MAX, Duration::ZERO, &now);
+            let _ = self.receive(options, FLUSHED_AT_ONCE, Duration::ZERO, &now);
             let Self { consumers, link, .. } = self;
             let asked = join_all(consumers.iter_mut().map(Consumer::check_connection));
             match link.block_on(async { timeout(FLUSH_LIMIT, asked).await }) {

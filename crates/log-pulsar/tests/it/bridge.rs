@@ -225,7 +225,7 @@ fn noted(db: &Db) -> Vec<String> {
 fn send(broker: &Broker, topic: &str, schema: Option<Schema>, messages: Vec<Message>) {
     let client = broker.client();
     broker.runtime.block_on(async {
-        let options = ProducerOptions { schema, ..ProducerOptions::default() };
+        let options = ProducerOptions { schema, block_queue_if_full: true, ..ProducerOptions::default() };
         let mut producer = client.producer().with_topic(topic).with_options(options).build().await.unwrap();
         let mut receipts = Vec::new();
         for message in messages {
