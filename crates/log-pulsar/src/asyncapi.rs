@@ -1,6 +1,6 @@
 //! What is told on the broker, for those who are not of this house: an AsyncAPI 3 document, made from the published
-//! language and from the schemas that `topics::setup` brings to the broker. Whoever adds topics of another kind (commands
-//! that come in) adds a function that answers their [`Channel`]s and a line in `channels`; the rest follows.
+//! language and from the schemas that `topics::setup` brings to the broker. Whoever adds topics of another kind adds a
+//! function that answers their [`Channel`]s and a line in `channels`; the rest follows.
 
 use std::collections::BTreeMap;
 
@@ -17,18 +17,23 @@ const BINDING: &str = "0.1.0";
 const SCHEMAS: &str = "#/components/schemas/";
 /// The headers that every event has.
 const EVENT_HEADERS: &str = "CloudEventHeaders";
+/// The headers that a command may have.
+const COMMAND_HEADERS: &str = "CommandHeaders";
 
 /// Who writes on a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     /// We do.
     Sends,
+    /// Others do.
+    Receives,
 }
 
 impl Direction {
     const fn action(self) -> &'static str {
         match self {
             Self::Sends => "send",
+            Self::Receives => "receive",
         }
     }
 }
@@ -70,23 +75,23 @@ impl Schemas {
     }
 }
 
-/// The document as YAML. Fails where the published language contradicts itself: a test of this crate sees it first.
-pub fn page() -> Result<String, String> {
-    let options = Options::new("", "");
+/// The document as YAML, with the commands of `options`. Fails where the published language contradicts itself: a test of
+/// this crate sees it first.
+pub fn page(options: &Options) -> Result<String, String> {
     let mut schemas = Schemas::default();
-    let all = channels(&mut schemas)?;
+    let all = channels(options, &mut schemas)?;
     let (mut channels, mut operations, mut messages) = (Map::new(), Map::new(), Map::new());
     for channel in all {
         let Channel { local, direction, .. } = &channel;
         operations.insert(format!("{local}.{}", direction.action()), operation(&channel));
-        channels.insert(local.clone(), described(&channel, &options));
+        channels.insert(local.clone(), described(&channel, options));
         messages.extend(channel.messages);
     }
     let document = Document {
         asyncapi: VERSION,
         info: info(),
         default_content_type: Encoding::Json.content_type(),
-        servers: servers(&options),
+        servers: servers(options),
         channels,
         operations,
         components: json!({ "messages": messages, "schemas": schemas.0 }),
@@ -127,9 +132,46 @@ fn servers(options: &Options) -> Value {
 }
 
 /// Every topic.
-fn channels(schemas: &mut Schemas) -> Result<Vec<Channel>, String> {
+fn channels(options: &Options, schemas: &mut Schemas) -> Result<Vec<Channel>, String> {
     schemas.add(EVENT_HEADERS.to_owned(), event_headers())?;
-    events(schemas)
+    schemas.add(COMMAND_HEADERS.to_owned(), command_headers())?;
+    let mut all = events(schemas)?;
+    all.extend(commands(options, schemas)?);
+    Ok(all)
+}
+
+/// The topics of commands.
+fn commands(options: &Options, schemas: &mut Schemas) -> Result<Vec<Channel>, String> {
+    let mut found = Vec::new();
+    for (local, PayloadSchema { payload, named }) in &options.commands {
+        for (name, schema) in named {
+            schemas.add(name.clone(), schema.clone())?;
+        }
+        let name = format!("{local}.v1");
+        schemas.add(name.clone(), payload.clone())?;
+        let definition = schema::of_command(local, &options.commands[local])?.definition;
+        let kind = local.split_once('.').map_or(local.as_str(), |(_, kind)| kind);
+        let message = |name: &str, encoding: Encoding, payload: Value| {
+            let headers = json!({ property::TYPE: { "const": format!("{local}.v1") } });
+            let summary = format!(
+                "Record a {kind}: the body of `POST /v1/{kind}s`. The key is its `external_id`, or there is none."
+            );
+            let mut message = message(name, &summary, encoding, COMMAND_HEADERS, &headers);
+            message["payload"] = payload;
+            message
+        };
+        let avro = format!("{local}.avro");
+        let messages = BTreeMap::from([
+            (name.clone(), message(&name, Encoding::Json, reference(SCHEMAS, &name))),
+            (avro.clone(), message(&avro, Encoding::Avro, avro_payload(&definition))),
+        ]);
+        let description = format!(
+            "A {kind} that is to be recorded, once however often it comes. What is wrong with it is the reason of its dead \
+             letter."
+        );
+        found.push(Channel { local: local.clone(), direction: Direction::Receives, description, messages });
+    }
+    Ok(found)
 }
 
 /// The topics of the published language.
@@ -162,7 +204,7 @@ fn event_message(event: &Descriptor, schemas: &mut Schemas) -> Result<Value, Str
         property::DATASCHEMA: { "const": format!("urn:alpes:event:{}", event.event_type) },
         property::DATACONTENTTYPE: { "const": Encoding::Json.content_type() },
     });
-    let mut message = message(event.event_type, event.meaning, Encoding::Json, &headers);
+    let mut message = message(event.event_type, event.meaning, Encoding::Json, EVENT_HEADERS, &headers);
     message["payload"] = reference(SCHEMAS, event.event_type);
     message["examples"] = json!([{ "payload": sample }]);
     Ok(message)
@@ -176,13 +218,16 @@ fn avro_message(topic: &schema::TopicSchema) -> Value {
     });
     let summary = "Any event of this topic, where the installation chose Avro: a record with the fields of all of them, null \
         where the event has none.";
-    let mut message = message(&format!("{}.avro", topic.local), summary, Encoding::Avro, &headers);
-    message["payload"] =
-        json!({ "schemaFormat": "application/vnd.apache.avro;version=1.9.0", "schema": topic.definition });
+    let mut message = message(&format!("{}.avro", topic.local), summary, Encoding::Avro, EVENT_HEADERS, &headers);
+    message["payload"] = avro_payload(&topic.definition);
     message
 }
 
-fn message(name: &str, summary: &str, encoding: Encoding, headers: &Value) -> Value {
+fn avro_payload(definition: &Value) -> Value {
+    json!({ "schemaFormat": "application/vnd.apache.avro;version=1.9.0", "schema": definition })
+}
+
+fn message(name: &str, summary: &str, encoding: Encoding, all: &str, headers: &Value) -> Value {
     json!({
         "name": name,
         "title": name,
@@ -190,7 +235,7 @@ fn message(name: &str, summary: &str, encoding: Encoding, headers: &Value) -> Va
         "contentType": encoding.content_type(),
         "correlationId": { "location": format!("$message.header#/{}", property::CORRELATIONID) },
         "headers": {
-            "allOf": [reference(SCHEMAS, EVENT_HEADERS), { "type": "object", "properties": headers }],
+            "allOf": [reference(SCHEMAS, all), { "type": "object", "properties": headers }],
         },
     })
 }
@@ -222,6 +267,18 @@ fn event_headers() -> Value {
     let properties: Map<String, Value> =
         required.into_iter().chain(optional).map(|(name, schema)| (name.to_owned(), schema)).collect();
     json!({ "type": "object", "properties": properties, "required": names })
+}
+
+/// What a command may say of itself.
+fn command_headers() -> Value {
+    let properties = json!({
+        property::TYPE: { "type": "string", "description": "What it is, with its version; the topic tells it too." },
+        property::CORRELATIONID: {
+            "type": "string", "minLength": 1, "maxLength": 200,
+            "description": "What its sender finds the traces in our events by: visible ASCII without spaces.",
+        },
+    });
+    json!({ "type": "object", "properties": properties })
 }
 
 fn described(channel: &Channel, options: &Options) -> Value {

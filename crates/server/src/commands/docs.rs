@@ -20,12 +20,14 @@ pub(crate) struct Arguments {
 /// Writes the documents.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     std::fs::create_dir_all(&arguments.out)?;
+    let mut options = log_pulsar::Options::new("", "");
+    options.commands = crate::inbound::schemas();
     for (name, text) in [
         ("events.md", events()),
         ("problems.md", problems()),
         ("config.md", config::page()),
         ("openapi.json", web::openapi()),
-        ("asyncapi.yaml", log_pulsar::asyncapi::page().map_err(anyhow::Error::msg)?),
+        ("asyncapi.yaml", log_pulsar::asyncapi::page(&options).map_err(anyhow::Error::msg)?),
     ] {
         std::fs::write(arguments.out.join(name), text.trim_end().to_owned() + "\n")?;
     }
