@@ -154,6 +154,8 @@ pub(crate) fn watch(db: &Db, told: &Told, stop: &AtomicBool) {
 
 /// How often slots and backlogs are looked at, and how often the loop looks whether it shall stop meanwhile.
 const LOOK_OUTSIDE_EVERY: Duration = Duration::from_secs(15);
+/// The second look comes soon: at the first one nobody was there to be told, and streams were not open yet.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 const NOD: Duration = Duration::from_millis(250);
 /// The alarm that something cannot be looked at.
 const UNSEEN: &str = "unseen";
@@ -162,14 +164,16 @@ const UNSEEN: &str = "unseen";
 #[expect(clippy::disallowed_methods, reason = "the loop waits between looks")]
 pub(crate) fn look_outside(db: &Db, lookout: &Lookout, told: &Told, stop: &AtomicBool) {
     let mut known = BTreeSet::new();
+    let mut rest = LOOK_AGAIN_AFTER;
     while !stop.load(Ordering::SeqCst) {
         let outside = lookout.look(db.now());
         known = warn_of(&outside, &known);
         told.tell_outside(outside);
         let began = std::time::Instant::now();
-        while began.elapsed() < LOOK_OUTSIDE_EVERY && !stop.load(Ordering::SeqCst) {
+        while began.elapsed() < rest && !stop.load(Ordering::SeqCst) {
             std::thread::sleep(NOD);
         }
+        rest = LOOK_OUTSIDE_EVERY;
     }
 }
 
