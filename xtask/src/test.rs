@@ -18,11 +18,12 @@ const STEPS: &[Step] = &[
     Step { name: "tests",      budget_minutes: 4,  needs: Need::Nothing, run: tests,      last_word: false },
     Step { name: "postgres",   budget_minutes: 6,  needs: Need::Service(Service::Postgres), run: postgres, last_word: false },
     Step { name: "mariadb",    budget_minutes: 6,  needs: Need::Service(Service::Mariadb), run: mariadb, last_word: false },
+    Step { name: "changes",    budget_minutes: 4,  needs: Need::Service(Service::Mariadb), run: changes, last_word: false },
     Step { name: "pulsar",     budget_minutes: 7,  needs: Need::Service(Service::Pulsar), run: pulsar, last_word: false },
     Step { name: "simulation", budget_minutes: 3,  needs: Need::Nothing, run: simulation, last_word: false },
     Step { name: "planted",    budget_minutes: 4,  needs: Need::Nothing, run: planted,    last_word: false },
     Step { name: "chaos",      budget_minutes: 4,  needs: Need::Nothing, run: chaos,      last_word: false },
-    Step { name: "scale",      budget_minutes: 5,  needs: Need::Service(Service::Postgres), run: scale, last_word: false },
+    Step { name: "scale",      budget_minutes: 8,  needs: Need::Service(Service::Postgres), run: scale, last_word: false },
     Step { name: "disk",       budget_minutes: 2,  needs: Need::Tool("strace"), run: disk,       last_word: false },
     Step { name: "overload",   budget_minutes: 1,  needs: Need::Nothing, run: overload,   last_word: false },
     Step { name: "gates",      budget_minutes: 2,  needs: Need::Tool("strace"), run: gates,      last_word: false },
@@ -226,16 +227,26 @@ fn mariadb(root: &Path) -> Result<Tally> {
     on_server(root, Service::Mariadb, "ALPES_TEST_MARIADB")
 }
 
+/// Both databases' own logs of changes, beside Debezium.
+fn changes(root: &Path) -> Result<Tally> {
+    completely(root, &[Service::Postgres, Service::Mariadb], &[&["--package", "cdc", "--"]])
+}
+
+/// The adapter by itself, then whole processes that take commands in.
 fn pulsar(root: &Path) -> Result<Tally> {
-    let variables = services::ensure(root, &[Service::Pulsar, Service::Postgres])?;
+    let wanted = [&["--package", "log-pulsar", "--"][..], &["--package", "server", "--test", "it", "--", "commands::"]];
+    completely(root, &[Service::Pulsar, Service::Postgres], &wanted)
+}
+
+/// Tests that say NOT RUN when they lack something: here none may.
+fn completely(root: &Path, needed: &[Service], wanted: &[&[&str]]) -> Result<Tally> {
+    let variables = services::ensure(root, needed)?;
     let mut sum = Tally::default();
-    // The adapter by itself, then whole processes that take commands in.
-    for wanted in [&["--package", "log-pulsar", "--"][..], &["--package", "server", "--test", "it", "--", "commands::"]]
-    {
+    for arguments in wanted {
         let mut tests = cargo(root, ["test", "--profile", "ci", "--no-fail-fast"]);
-        tests.args(wanted).arg("--nocapture").envs(variables.clone());
+        tests.args(*arguments).arg("--nocapture").envs(variables.clone());
         let outcome = start(tests, Show::Live)?;
-        ensure!(!outcome.text.contains("NOT RUN"), "a test found no broker or no client and did not run");
+        ensure!(!outcome.text.contains("NOT RUN"), "a test lacked something and did not run");
         let tally = tally(&outcome.text);
         ensure!(tally != Tally::default(), "no test was run");
         ensure!(outcome.success || tally.failed > 0, "cargo test failed outside of any test");
