@@ -2,6 +2,7 @@
 //! `cargo x bench scale`, which compares the times with those of the answers that its own client got.
 //!
 //! `received pulsar://… http://… namespace topic`, for example `… alpes conversions.conversion`; it ends with its input.
+#![expect(clippy::disallowed_methods, reason = "a measurement: real time, and a thread that waits for the end")]
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, SystemTime};
@@ -35,7 +36,6 @@ fn main() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a measurement")]
 fn micros() -> u128 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_micros()
 }
