@@ -22,7 +22,7 @@ fn processes(count: usize) -> Vec<Db> {
     std::iter::once(first).chain(others).collect()
 }
 
-/// Ends all sessions of this database, as an operator or a failing network would.
+/// Ends all our sessions of this database, as an operator or a failing network would; not the superuser's, who vacuums.
 pub(crate) fn kill_sessions(db: &Db) {
     let place = db.place.clone().unwrap();
     let assassin = place.connect(false).unwrap();
@@ -30,7 +30,7 @@ pub(crate) fn kill_sessions(db: &Db) {
         Place::Postgres(_) => assassin
             .batch(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+                 WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()",
             )
             .unwrap(),
         _ => {
