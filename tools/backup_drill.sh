@@ -24,7 +24,7 @@ sqlite:*)
 postgres://* | postgresql://*)
   pg_dump --format=custom --file "$work/backup" "$url"
   psql --quiet --no-psqlrc "$url" --command "CREATE DATABASE $fresh"
-  undo() { psql --quiet --no-psqlrc "$url" --command "DROP DATABASE IF EXISTS $fresh"; }
+  undo() { psql --quiet --no-psqlrc "$url" --command "DROP DATABASE IF EXISTS $fresh WITH (FORCE)"; }
   restored="${url%/*}/$fresh"
   pg_restore --no-owner --dbname "$restored" "$work/backup"
   ALPES_DATABASE="$restored" "$alpes" verify

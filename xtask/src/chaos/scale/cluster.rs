@@ -340,7 +340,7 @@ impl Cluster {
         for name in self.always() {
             self.stop(name)?;
         }
-        services::postgres_says(&self.beside, &format!("DROP DATABASE {}", self.database))?;
+        services::postgres_says(&self.beside, &format!("DROP DATABASE {} WITH (FORCE)", self.database))?;
         Ok(())
     }
 }
