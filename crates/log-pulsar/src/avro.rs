@@ -1,14 +1,13 @@
 //! Payloads as Avro: from and to the event's JSON, along the shape of their topic. Absent and null are the same, as they
 //! are in the events' own types.
 
-use std::collections::BTreeMap;
-
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
 use apache_avro::types::Value as Avro;
 use apache_avro::writer::datum::GenericDatumWriter;
 use serde_json::Value as Json;
 
+use crate::document::to_json;
 use crate::schema::{Shape, TopicSchema};
 
 /// Writes and reads the payloads of one topic.
@@ -81,26 +80,10 @@ fn to_avro(shape: &Shape, json: Json, place: &str) -> Result<Avro, String> {
     }
 }
 
-fn to_json(value: Avro) -> Result<Json, String> {
-    Ok(match value {
-        Avro::Null => Json::Null,
-        Avro::Boolean(flag) => Json::Bool(flag),
-        Avro::Int(number) => Json::from(number),
-        Avro::Long(number) => Json::from(number),
-        Avro::String(text) | Avro::Enum(_, text) => Json::String(text),
-        Avro::Union(_, value) => to_json(*value)?,
-        Avro::Array(items) => Json::Array(items.into_iter().map(to_json).collect::<Result<_, _>>()?),
-        Avro::Record(fields) => {
-            let fields = fields.into_iter().map(|(name, value)| Ok((name, to_json(value)?)));
-            let fields: BTreeMap<String, Json> = fields.collect::<Result<_, String>>()?;
-            Json::Object(fields.into_iter().filter(|(_, value)| !value.is_null()).collect())
-        }
-        other => return Err(format!("no event has a {other:?}")),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::schema;
 

@@ -106,7 +106,8 @@ fn to_record(record: &RecordSchema, object: &serde_json::Map<String, Json>, plac
     values.collect::<Result<_, String>>().map(Avro::Record)
 }
 
-fn to_json(value: Avro) -> Result<Json, String> {
+/// What was read as a document; a field that is null is left out.
+pub(crate) fn to_json(value: Avro) -> Result<Json, String> {
     Ok(match value {
         Avro::Null => Json::Null,
         Avro::Boolean(flag) => Json::Bool(flag),
